@@ -1,1 +1,1 @@
-
+"""The demonstration's events, cut from a public data set."""
