@@ -1,0 +1,82 @@
+"""One settings object for every host: where the services are and how often things happen.
+
+Every field can be set by an environment variable ``HEADRACE_<FIELD>`` (``HEADRACE_BOOTSTRAP=broker:9092``); what a
+caller passes by name wins over the environment. Secrets travel in `kafka_options` and in the user part of a URL: `described`
+is the only form that may be logged.
+"""
+
+import re
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SECRET_WORDS = ("password", "secret", "token", "ssl.key", "oauthbearer", "credential", "user.info")
+HIDDEN = "***"
+_USER_PART = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+class Settings(BaseSettings):
+    """Settings shared by route, stage, scorer, writer, merger and replay.
+
+    Examples
+    --------
+    >>> Settings(bootstrap="127.0.0.1:9092", worker="1").skew_ms
+    10
+    """
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="forbid")
+
+    bootstrap: str = "127.0.0.1:9092"           # Kafka, host:port[,host:port]
+    registry: str = "http://127.0.0.1:8080/apis/ccompat/v7"
+    redis: str = "127.0.0.1:6379"               # the online store, as Feast writes it: host:port[,option=value]
+    prefix: str = ""                            # before every topic and group: two runs may share one cluster
+    replay: bool = False                        # a replay fills the sources: no promises, clocks move by records and marks
+    state_url: str = "var/state"                # snapshots: a folder
+    models_dir: str = "var/models"              # model artifacts, one folder per model
+    worker: str = "0"                           # id of this member: static membership and transactional ids
+
+    skew_ms: int = Field(10, ge=0)              # a promise stays this far below now: brokers' clocks differ
+    tick_ms: int = Field(10, ge=1)              # clocks are reported at most this often
+    idle_tick_ms: int = Field(100, ge=1)        # ... and this often while nothing is pending
+    stall_ms: int = Field(2000, ge=0)           # an undecided transaction holds a promise at most this long
+    snapshot_interval_s: float = Field(30.0, gt=0)
+    commit_interval_s: float = Field(1.0, gt=0)
+    session_timeout_s: float = Field(8.0, ge=6)  # a dead member is replaced after this; brokers allow >= 6 s
+    drain_s: float = Field(10.0, gt=0)          # what a revoke or a stop may take for its last checkpoint
+    fetch_bytes: int = Field(1 << 20, ge=1024)  # per partition and fetch: bounds the columns held at once
+    fetch_wait_ms: int = Field(20, ge=1)        # the longest a broker holds back an empty fetch
+    max_record_bytes: int = Field(900_000, ge=1024)  # a stage record beyond it is dead-lettered: brokers refuse 1 MiB
+    replay_slack_ms: int = Field(300_000, ge=0)  # in a replay: how far (in stamps) a partition may run ahead
+    kafka_options: dict[str, Any] = Field(default_factory=dict)  # librdkafka options of every client (TLS, SASL)
+
+    def client(self, **options: Any) -> dict[str, Any]:
+        """Return the librdkafka configuration of a client; `options` (dots written as __) win.
+
+        Examples
+        --------
+        >>> Settings(bootstrap="b:1").client(group__id="g")
+        {'bootstrap.servers': 'b:1', 'group.id': 'g'}
+        """
+        named = {name.replace("__", "."): value for name, value in options.items()}
+        return {"bootstrap.servers": self.bootstrap, **self.kafka_options, **named}
+
+    def described(self) -> dict[str, Any]:
+        """Return the settings for a log: everything that may hold a secret is masked."""
+        shown: dict[str, Any] = {name: _without_user(value) for name, value in self.model_dump().items()}
+        for field in ("redis",):
+            shown[field] = re.sub(r"(password|username)=[^,]*", rf"\1={HIDDEN}", shown[field])
+        shown["kafka_options"] = {
+            name: HIDDEN if any(word in name.lower() for word in SECRET_WORDS) else value
+            for name, value in self.kafka_options.items()
+        }
+        return shown
+
+    def __repr__(self) -> str:
+        return f"Settings({self.described()})"
+
+    __str__ = __repr__
+
+
+def _without_user(value: Any) -> Any:
+    return _USER_PART.sub(HIDDEN + "@", value) if isinstance(value, str) else value
