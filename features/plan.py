@@ -1,0 +1,70 @@
+"""Numeric plans: what the kernel folds, with every name, unit and filter already resolved.
+
+A view compiles to one ``FoldPlan``: the expressions whose values become the columns of the kernel's float64 matrix, and
+one ``PlannedFeature`` per feature that says which aggregation of which column over which window. The order of columns
+and features is canonical (it does not depend on the order they were written in), so a state saved under one order of a
+declaration is read correctly under another.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.features.canonical import ByMeaning
+
+if TYPE_CHECKING:
+    from headrace.features.expr import Expr
+
+EVENTS = -1    # PlannedFeature.column of a count of events
+LIFETIME = -1  # PlannedFeature.window_ms of a feature without a window
+
+
+class Agg(enum.IntEnum):
+    """The aggregations, by the code the compiled kernel switches on; codes are stored in snapshots: never renumber."""
+
+    COUNT = 0
+    SUM = 1
+    MEAN = 2
+    MIN = 3
+    MAX = 4
+    STD = 5
+    LAST = 6
+
+
+@dataclass(frozen=True)
+class PlannedFeature:
+    """One feature: ``agg`` of ``column`` over (t - shift_ms - window_ms, t - shift_ms]."""
+
+    name: str
+    agg: Agg
+    column: int     # index into FoldPlan.columns; EVENTS = count events
+    window_ms: int  # LIFETIME = (-inf, t - shift_ms]
+    shift_ms: int
+    dtype: str      # "long" | "double"
+
+
+@dataclass(frozen=True, eq=False)
+class FoldPlan(ByMeaning):
+    """One view, as the kernel folds it.
+
+    ``answer_lateness_ms`` is the largest allowed lateness of the view's source and of all scored sources asking the
+    view: how far behind a key's stream time a query can still be answered.
+    """
+
+    uid: str
+    columns: tuple["Expr", ...]
+    where: "Expr | None"
+    lateness_ms: int
+    answer_lateness_ms: int
+    features: tuple[PlannedFeature, ...]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Event fields the plan reads."""
+        expressions = self.columns if self.where is None else (*self.columns, self.where)
+        return frozenset().union(*(expression.fields for expression in expressions))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in the order of the kernel's output columns."""
+        return tuple(feature.name for feature in self.features)
