@@ -1,22 +1,26 @@
 """The producer of every host: idempotent, gapless, and loud.
 
 Rows downstream are exact only if a log never has a hole: records of one partition arrive in the order they were
-handed over, or the worker stops. Hence idempotence with ``enable.gapless.guarantee`` and no delivery deadline (a process
+handed over, or the worker stops. Hence idempotence, ``enable.gapless.guarantee`` and no delivery deadline (a process
 that was paused beyond the deadline would lose the middle of a batch and keep its end), and any delivery error is fatal:
 the next call raises, the worker purges, exits without committing and starts again from what was committed.
 """
 
 import time
 from collections.abc import Sequence
+from logging import getLogger
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from headrace.streams.errors import DeliveryError
 from headrace.streams.settings import Settings
 
+log = getLogger(__name__)
+
 MAX_PENDING_COUNT = 200_000      # records handed over and not delivered; bounds memory, and the time a checkpoint takes
 MAX_PENDING_KBYTES = 512 << 10   # librdkafka's own bound, never reached before the count with records below 2.6 kB
 CHUNK_COUNT = 20_000             # records per call into librdkafka: polls in between, keeps the event loop alive
 GAPLESS = {
+    "log_level": 3,     # errors: librdkafka warns at every start that the guarantee is young
     "enable.idempotence": True,
     "enable.gapless.guarantee": True,
     "message.timeout.ms": 0,
@@ -52,6 +56,7 @@ class GaplessProducer:
             settings.client(client__id=client_id)
             | GAPLESS
             | {"message.max.bytes": settings.max_record_bytes + 100_000},
+            logger=log,
             on_delivery=self._on_delivery,
             error_cb=self._on_error,
         )
@@ -135,7 +140,7 @@ class GaplessProducer:
         errors = {_code(message.pop("_error", None)) for message in refused}
         if any("_error" in message for message in messages[:taken]) or errors - {None, KafkaError._QUEUE_FULL}:
             raise self._fail(
-                f"cannot produce to {topic}[{partition}]: {taken} of {len(messages)} records taken, error codes {errors}; "
+                f"cannot produce to {topic}[{partition}]: {taken} of {len(messages)} records taken, errors {errors}; "
                 "does the topic have this partition, and is the record below message.max.bytes?"
             )
         return refused

@@ -1,8 +1,8 @@
 """One settings object for every host: where the services are and how often things happen.
 
 Every field can be set by an environment variable ``HEADRACE_<FIELD>`` (``HEADRACE_BOOTSTRAP=broker:9092``); what a
-caller passes by name wins over the environment. Secrets travel in `kafka_options` and in the user part of a URL: `described`
-is the only form that may be logged.
+caller passes by name wins over the environment. Secrets travel in `kafka_options` and in the user part of a URL:
+`described` is the only form that may be logged.
 """
 
 import re
@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     registry: str = "http://127.0.0.1:8080/apis/ccompat/v7"
     redis: str = "127.0.0.1:6379"               # the online store, as Feast writes it: host:port[,option=value]
     prefix: str = ""                            # before every topic and group: two runs may share one cluster
-    replay: bool = False                        # a replay fills the sources: no promises, clocks move by records and marks
+    replay: bool = False                        # a replay fills the sources: no promises, marks move the clocks
     state_url: str = "var/state"                # snapshots: a folder
     models_dir: str = "var/models"              # model artifacts, one folder per model
     worker: str = "0"                           # id of this member: static membership and transactional ids
