@@ -109,7 +109,8 @@ def prediction_schema(model: str, features: Sequence[str], views: Sequence[str])
     features
         Names of the vector, in vector order. Categories appear as the code the model saw.
     views
-        Names of the model's view inputs (``as_``, or the view's name).
+        Names of the model's view inputs (``as_``, or the view's name). Without any, the record has no field ``views``:
+        a record without fields is no Arrow column.
     """
     name = avro_name(model)
     view = _record(None, f"View_{name}", [
@@ -121,11 +122,11 @@ def prediction_schema(model: str, features: Sequence[str], views: Sequence[str])
         ("source", "string"), ("topic", "string"), ("partition", "int"), ("offset", "long"), ("stamp", "long"),
     ])
     vector = _record(None, f"Features_{name}", [(avro_name(each), _nullable("double")) for each in features])
+    answered = [("views", _record(None, f"Views_{name}", view_fields))] if view_fields else []
     return _record(None, f"Prediction_{name}", [
         ("id", "string"), ("event_id", _nullable("string")), ("key", _nullable("string")), ("event_time", "long"),
         ("score", "double"), ("decision", "boolean"), ("model", "string"), ("model_digest", "string"),
-        ("features", vector), ("views", _record(None, f"Views_{name}", view_fields)), ("origin", origin),
-        ("produced_at", "long"),
+        ("features", vector), *answered, ("origin", origin), ("produced_at", "long"),
     ])
 
 
