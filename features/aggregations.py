@@ -1,0 +1,162 @@
+"""Aggregations: what is computed of a key's events, over which windows.
+
+``Mean("dep_delay", ["1h", "3h"])`` declares two features, ``dep_delay_mean_1h`` and ``dep_delay_mean_3h``; no window
+means the key's lifetime (``dep_delay_mean``), ``shift="7d"`` moves the window back (``dep_delay_mean_1h_shift_7d``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headrace.features.canonical import ByMeaning
+from headrace.features.durations import duration_ms, is_duration
+from headrace.features.expr import Expr, field
+from headrace.features.fields import BOOLEAN, NUMERIC, Scope
+from headrace.features.names import check_feature_name
+from headrace.features.nodes import Field, IsNull, Literal, Not, When, expect
+from headrace.features.plan import LIFETIME, Agg
+from headrace.schemas.errors import DeclarationError
+
+
+@dataclass(frozen=True)
+class Window:
+    """One feature an aggregation declares: its name and (t - shift_ms - window_ms, t - shift_ms]."""
+
+    name: str
+    window_ms: int  # LIFETIME = from the key's first event on
+    shift_ms: int
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregation(ByMeaning):
+    """An aggregation of one input over some windows.
+
+    Parameters
+    ----------
+    input
+        Field name, or an expression (which then needs ``name=``). Null inputs are skipped.
+    windows
+        Duration or durations; None = lifetime.
+    shift
+        Duration the windows are moved back by; ``"1ms"`` = before this event.
+    where
+        Condition; events for which it is not true are skipped.
+    name
+        The feature's name; with several windows, what stands before ``_<window>``.
+    """
+
+    input: str | Expr | None
+    windows: str | Sequence[str] | None = None
+    shift: str | None = None
+    where: Expr | None = None
+    name: str | None = None
+
+    agg: ClassVar[Agg]
+
+    def __init__(self, input, windows=None, *, shift=None, where=None, name=None) -> None:
+        written = {
+            "input": field(input) if isinstance(input, str) else input,
+            "windows": () if windows is None else (windows,) if isinstance(windows, str) else tuple(windows),
+            "shift": shift, "where": where, "name": name,
+        }
+        for attribute, value in written.items():
+            object.__setattr__(self, attribute, value)
+        self._check()
+
+    def _check(self) -> None:
+        word = type(self).__name__
+        if self.input is None and self.agg is not Agg.COUNT:
+            raise DeclarationError(f'{word}: no input; expected {word}("<field>", …)')
+        if not isinstance(self.input, Expr | None):
+            raise DeclarationError(f"{word}({self.input!r}): expected a field name or an expression of field(…)")
+        if not isinstance(self.where, Expr | None):
+            raise DeclarationError(f"{word}: where={self.where!r}; expected a condition like field(\"x\") > 1")
+        if len(set(self.windows)) < len(self.windows):
+            raise DeclarationError(f"{word}: windows {list(self.windows)} name one twice")
+        if self.name is None and isinstance(self.input, Expr) and not isinstance(self.input, Field):
+            raise DeclarationError(f"{word}({self.input}): an expression has no name of its own; give it one with name=")
+
+    def expand(self, view: str) -> tuple[Window, ...]:
+        """The features declared, in written order; ``view`` opens the messages of errors."""
+        shift_ms = 0 if self.shift is None else duration_ms(self.shift, f"{view}: shift")
+        found = []
+        for window in self.windows or (None,):
+            name = self._name_of(window)
+            check_feature_name(name, view)
+            length_ms = LIFETIME if window is None else duration_ms(window, f"{view}.{name}: window", least_ms=1)
+            found.append(Window(name, length_ms, shift_ms))
+        return tuple(found)
+
+    def _name_of(self, window: str | None) -> str:
+        if self.name is not None:
+            return f"{self.name}_{window}" if len(self.windows) > 1 else self.name
+        parts = [self.input.name if self.input is not None else None, self.agg.name.lower(), window]
+        if self.shift is not None:
+            parts.append(f"shift_{self.shift}")
+        return "_".join(part for part in parts if part)
+
+    def check_types(self, scope: Scope) -> None:
+        """Raise DeclarationError where the input or the filter does not fit the source."""
+        if self.input is not None:
+            if self.agg is Agg.COUNT:
+                self.input.kind(scope)
+            else:
+                expect(self.input, scope, NUMERIC)
+        if self.where is not None:
+            expect(self.where, scope, BOOLEAN)
+
+    def column(self, scope: Scope) -> Expr | None:
+        """The expression whose numbers are aggregated; None where events themselves are counted."""
+        value = self.input
+        if value is not None and value.kind(scope) not in NUMERIC:  # a count of texts counts ones
+            value = When("when", Literal(1.0), Not(IsNull(value)))
+        if self.where is None:
+            return value
+        return When("when", Literal(1.0) if value is None else value, self.where)
+
+
+class Count(Aggregation):
+    """``Count()``, ``Count(windows)``: events. ``Count("x", windows)``: events whose ``x`` is not null."""
+
+    agg = Agg.COUNT
+
+    def __init__(self, input=None, windows=None, *, shift=None, where=None, name=None) -> None:
+        if windows is None and not isinstance(input, Expr) and (is_duration(input) or isinstance(input, list | tuple)):
+            input, windows = None, input  # no field is called 1h
+        super().__init__(input, windows, shift=shift, where=where, name=name)
+
+
+class Sum(Aggregation):
+    """The correctly rounded sum; 0 for none."""
+
+    agg = Agg.SUM
+
+
+class Mean(Aggregation):
+    """The mean; null for none."""
+
+    agg = Agg.MEAN
+
+
+class Min(Aggregation):
+    """The smallest value; null for none."""
+
+    agg = Agg.MIN
+
+
+class Max(Aggregation):
+    """The largest value; null for none."""
+
+    agg = Agg.MAX
+
+
+class Std(Aggregation):
+    """The sample standard deviation; null below two values."""
+
+    agg = Agg.STD
+
+
+class Last(Aggregation):
+    """The value of the newest event that has one; null for none."""
+
+    agg = Agg.LAST

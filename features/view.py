@@ -1,0 +1,220 @@
+"""Feature views: the features of one entity, folded from one source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from headrace.features.aggregations import Aggregation
+from headrace.features.canonical import ByMeaning, digest_of
+from headrace.features.durations import duration_ms
+from headrace.features.entity import Entity
+from headrace.features.expr import Expr
+from headrace.features.fields import BOOLEAN
+from headrace.features.names import check_name, did_you_mean
+from headrace.features.nodes import expect
+from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.source import Source
+from headrace.schemas.errors import DeclarationError
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureView(ByMeaning):
+    """Features of one entity from the events of one source.
+
+    Parameters
+    ----------
+    name, version
+        Together the uid ``name.vN``: a changed meaning is a new version, with its own state and topics.
+    on
+        Join key to field of the source; left out, the fields are called as the join keys.
+    features
+        Aggregations; every window is one feature.
+    where
+        Condition for an event to count at all in this view.
+    ttl
+        How long a row stays valid in the Feast store; None = for ever.
+
+    Raises
+    ------
+    DeclarationError
+        At construction, about names, fields, types and windows: ``view.feature: what is wrong; what was expected``.
+    """
+
+    name: str
+    version: int
+    source: Source
+    entity: Entity
+    on: Mapping[str, str]                # held as a tuple of pairs in Entity order
+    features: Sequence[Aggregation]
+    where: Expr | None = None
+    owner: str = ""
+    ttl: str | None = None
+    description: str = ""
+
+    def __init__(
+        self, name, *, version=1, source, entity, on=None, features, where=None, owner="", ttl=None, description="",
+    ) -> None:
+        check_name(name, "view")
+        if not isinstance(source, Source) or not isinstance(entity, Entity):
+            raise DeclarationError(f"{name}: expected source=Source(…) and entity=Entity(…)")
+        features = (features,) if isinstance(features, Aggregation) else tuple(features)
+        written = {
+            "name": name, "version": version, "source": source, "entity": entity, "features": features,
+            "on": mapping_of(entity, on, name), "where": where, "owner": owner, "ttl": ttl, "description": description,
+        }
+        for attribute, value in written.items():
+            object.__setattr__(self, attribute, value)
+        self._check()
+
+    def _check(self) -> None:
+        if not isinstance(self.version, int) or isinstance(self.version, bool) or self.version < 1:
+            raise DeclarationError(f"{self.name}: version {self.version!r}; expected 1 or more")
+        if not self.features or not all(isinstance(feature, Aggregation) for feature in self.features):
+            raise DeclarationError(f"{self.name}: expected features=[…] of Count, Sum, Mean, Min, Max, Std or Last")
+        if self.ttl is not None:
+            duration_ms(self.ttl, f"{self.name}: ttl", least_ms=1)
+        if not isinstance(self.where, Expr | None):
+            raise DeclarationError(f'{self.name}: where={self.where!r}; expected a condition like field("x") > 1')
+        seen: set[str] = set()
+        for window in (window for feature in self.features for window in feature.expand(self.name)):
+            if window.name in seen:
+                raise DeclarationError(f"{self.name}.{window.name}: declared twice; tell them apart with name=")
+            if window.name in self.entity.join_keys:
+                raise DeclarationError(f"{self.name}.{window.name}: a join key is called so; choose another with name=")
+            seen.add(window.name)
+        if self.source.is_resolved:
+            self._check_fields()
+
+    def _check_fields(self) -> None:
+        check_keys(self.entity, self.on, self.source, self.name)
+        for feature in self.features:
+            feature.check_types(self.source.scope(f"{self.name}.{feature.expand(self.name)[0].name}"))
+        if self.where is not None:
+            expect(self.where, self.source.scope(f"{self.name}: where"), BOOLEAN)
+
+    @property
+    def uid(self) -> str:
+        """``name.vN``."""
+        return f"{self.name}.v{self.version}"
+
+    @property
+    def feast_name(self) -> str:
+        """``name_vN``: Feast and Avro names know no dots."""
+        return f"{self.name}_v{self.version}"
+
+    @property
+    def key_fields(self) -> tuple[str, ...]:
+        """Fields of the source that give the join keys, in Entity order."""
+        return tuple(field for _, field in self.on)
+
+    @property
+    def ttl_ms(self) -> int | None:
+        """``ttl`` in milliseconds; None = for ever."""
+        return None if self.ttl is None else duration_ms(self.ttl, self.name)
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in the canonical order every row and vector has them in."""
+        return self.plan().feature_names
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the rows of this view depend on; owner, ttl and description are none of it."""
+        return digest_of(self.meaning_of_rows)
+
+    @cached_property
+    def meaning_of_rows(self) -> dict:
+        """What the rows of this view depend on, as JSON values; independent of the order things were written in."""
+        plan = self.plan()
+        features = {
+            f.name: [f.agg.name, None if f.column == EVENTS else plan.columns[f.column].text, f.window_ms, f.shift_ms]
+            for f in plan.features
+        }
+        return {
+            "uid": self.uid, "entity": self.entity.meaning(), "on": dict(self.on), "features": features,
+            "where": None if self.where is None else self.where.text,
+            "source": self.source.meaning_for(plan.fields | set(self.key_fields)),
+        }
+
+    def at(self, mapping: Mapping[str, str], as_: str | None = None) -> "ViewInput":
+        """Attach this view to a model by other fields than those called as the join keys.
+
+        ``view.at({"airport": "dest"}, as_="dest")`` asks for the airport named by the scored event's ``dest``; the
+        vector's names begin with ``as_`` (the view's name if not given).
+        """
+        return ViewInput(self, mapping, as_)
+
+    def plan(self, answer_lateness_ms: int | None = None) -> FoldPlan:
+        """Compile to what the kernel folds; the lateness of answers is the source's own if not given.
+
+        Columns are sorted by their text, features by (column, aggregation, window, shift, name).
+        """
+        scope = self.source.scope(self.name)
+        wanted = [
+            (column.text if column is not None else "", feature.agg, window, column)
+            for feature in self.features
+            for column in [feature.column(scope)]
+            for window in feature.expand(self.name)
+        ]
+        columns = {text: column for text, _, _, column in wanted if column is not None}
+        index = {text: position for position, text in enumerate(sorted(columns))}
+        wanted.sort(key=lambda w: (w[0], w[1], w[2].window_ms == LIFETIME, w[2].window_ms, w[2].shift_ms, w[2].name))
+        lateness_ms = self.source.allowed_lateness_ms
+        return FoldPlan(
+            uid=self.uid,
+            columns=tuple(columns[text] for text in index),
+            where=self.where,
+            lateness_ms=lateness_ms,
+            answer_lateness_ms=max(lateness_ms, answer_lateness_ms or 0),
+            features=tuple(
+                PlannedFeature(
+                    window.name, agg, index.get(text, EVENTS), window.window_ms, window.shift_ms,
+                    "long" if agg is Agg.COUNT else "double",
+                )
+                for text, agg, window, _ in wanted
+            ),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ViewInput(ByMeaning):
+    """A view as a model asks for it: which fields of the scored event name the entity, and under which prefix."""
+
+    view: FeatureView
+    mapping: Mapping[str, str]  # join key to field of the scored event; held as a tuple of pairs in Entity order
+    prefix: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", check_name(self.prefix or self.view.name, f"{self.view.name}: as_"))
+        object.__setattr__(self, "mapping", mapping_of(self.view.entity, self.mapping, f"{self.view.name}.at"))
+
+    @property
+    def key_fields(self) -> tuple[str, ...]:
+        """Fields of the scored event that give the join keys, in Entity order."""
+        return tuple(field for _, field in self.mapping)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in the feature vector: ``<prefix>__<feature>``."""
+        return tuple(f"{self.prefix}__{name}" for name in self.view.feature_names)
+
+
+def mapping_of(entity: Entity, mapping: Mapping[str, str] | Sequence | None, where: str) -> tuple[tuple[str, str], ...]:
+    """A complete mapping of join keys to fields, in Entity order; None maps every key to the field of its name."""
+    pairs = dict(zip(entity.join_keys, entity.join_keys, strict=True) if mapping is None else mapping)
+    for key in pairs:
+        if key not in entity.join_keys:
+            near = did_you_mean(key, entity.join_keys)
+            raise DeclarationError(f"{where}: no join key {key!r} in entity {entity.name}{near}")
+    for key in entity.join_keys:
+        if not isinstance(pairs.get(key), str):
+            expected = f'expected {{"{key}": "<field>"}}'
+            raise DeclarationError(f"{where}: join key {key} of {entity.name} has no field; {expected}")
+    return tuple((key, pairs[key]) for key in entity.join_keys)
+
+
+def check_keys(entity: Entity, mapping: tuple[tuple[str, str], ...], source: Source, where: str) -> None:
+    """Raise DeclarationError unless the fields exist in the source and are of the join keys' types."""
+    scope = source.scope(where)
+    for key, field in mapping:
+        entity.check_key(key, field, scope.require(field, what="key field"), where, source.name)
