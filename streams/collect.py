@@ -1,0 +1,66 @@
+"""Read a topic from its start to where it ended when asked, as a reader of committed records."""
+
+from collections.abc import Iterator, Sequence
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from headrace.schemas.codec import BatchCodec
+from headrace.schemas.errors import ServiceError
+from headrace.schemas.registry import Registry
+from headrace.schemas.wire import bodies, split
+from headrace.streams.settings import Settings
+
+BATCH_COUNT = 5_000
+TIMEOUT_S = 30.0  # without a single record; the end is known, so silence means that the broker is gone
+
+
+def read_topic(settings: Settings, topic: str) -> Iterator[list[Message]]:
+    """Yield the committed records of a topic in batches, each partition in order, up to its present end.
+
+    The end is compared with the position, because transaction markers occupy offsets.
+    """
+    consumer = Consumer(settings.client(
+        group__id=f"{settings.prefix}headrace.collect", isolation__level="read_committed", enable__auto__commit=False,
+        auto__offset__reset="earliest",
+    ))
+    try:
+        partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
+        left = {p for p, end in ends.items() if end > 0}
+        consumer.assign([TopicPartition(topic, p, 0) for p in sorted(left)])
+        silent_s = 0.0
+        while left:
+            batch = [m for m in consumer.consume(BATCH_COUNT, 0.2) if m.error() is None]
+            if batch:
+                silent_s = 0.0
+                yield batch
+            else:
+                silent_s += 0.2
+            at = consumer.position([TopicPartition(topic, p) for p in left])
+            left -= {p.partition for p in at if p.offset >= ends[p.partition]}
+            if silent_s > TIMEOUT_S:
+                raise ServiceError(f"{topic}: no record for {TIMEOUT_S:.0f} s before the end {ends}; is the broker alive?")
+    finally:
+        consumer.close()
+
+
+def read_records(settings: Settings, topic: str, registry: Registry) -> Iterator[dict]:
+    """Yield the decoded Avro records of a topic, in partition order."""
+    codecs: dict[int, BatchCodec] = {}
+    for batch in read_topic(settings, topic):
+        yield from decode_messages(batch, registry, codecs)
+
+
+def decode_messages(batch: Sequence[Message], registry: Registry, codecs: dict[int, BatchCodec]) -> Iterator[dict]:
+    """Decode messages of any registered schema, in order."""
+    values = [m.value() for m in batch]
+    ids = split(values).tolist()
+    start = 0
+    while start < len(values):  # runs of one schema: order matters to the reader
+        end = start
+        while end < len(values) and ids[end] == ids[start]:
+            end += 1
+        if ids[start] not in codecs:
+            codecs[ids[start]] = BatchCodec(registry.schema_of(ids[start]))
+        yield from codecs[ids[start]].decode(bodies(values[start:end])).to_pylist()
+        start = end

@@ -1,0 +1,145 @@
+"""From ready events to prediction records and drift counts: columns in, framed Avro out."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.features.topology import Topology
+from headrace.models import ModelSpec
+from headrace.models.artifact import Artifact
+from headrace.models.drift import window_counts
+from headrace.models.vector import VectorLayout
+from headrace.schemas.codec import BatchCodec, arrow_schema
+from headrace.schemas.records import avro_name, drift_counts_schema, prediction_schema
+from headrace.schemas.wire import frame
+from headrace.streams.join import ReadyEvents
+from headrace.streams.scored import OK, ScoredSource, vectors
+
+
+def prediction_id(topic: str, partition: int, offset: int, digest: str) -> str:
+    """Return the id of the prediction that a model makes for an event: a function of both and of nothing else.
+
+    Examples
+    --------
+    >>> prediction_id("scheduled", 0, 17, "ab12") == prediction_id("scheduled", 0, 17, "ab12")
+    True
+    """
+    return hashlib.sha256(f"{topic}[{partition}]@{offset}#{digest}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions of one model for consecutive ready events of one partition."""
+
+    matrix: np.ndarray
+    scores: np.ndarray
+    keys: list[bytes | None]
+    values: list[bytes]
+
+
+class Predictor:
+    """Scores ready events with one model and writes the records.
+
+    Parameters
+    ----------
+    topology : Topology
+    scored : ScoredSource
+    model : ModelSpec
+    artifact : Artifact
+        Must fit the model's layout (loading it has checked that).
+    topic : str
+        Full name of the source topic, as part of every origin.
+    schema_id : callable (schema) -> int
+        Registers the record schema.
+    """
+
+    def __init__(
+        self, topology: Topology, scored: ScoredSource, model: ModelSpec, artifact: Artifact, topic: str,
+        schema_id: Callable[[dict], int], counts_schema_id: Callable[[dict], int],
+    ) -> None:
+        self.model, self.artifact, self._scored, self._topic = model, artifact, scored, topic
+        self.layout = VectorLayout(model, topology)
+        self.digest = artifact.digest
+        self._source = topology.sources[scored.source]
+        schema = prediction_schema(model.name, self.layout.names, self.layout.view_names)
+        self._codec, self._arrow = BatchCodec(schema), arrow_schema(schema)
+        self._schema_id = schema_id(schema)
+        self._counts_codec, self._counts_arrow = BatchCodec(drift_counts_schema()), arrow_schema(drift_counts_schema())
+        self._counts_id = counts_schema_id(drift_counts_schema())
+
+    def predict(self, ready: ReadyEvents, partition: int, now_ms: int) -> Predicted:
+        """Score events and encode one record each, in their order."""
+        matrix = vectors(self.layout, self._scored, ready, self.artifact.categories)
+        scores = self.artifact.score(matrix)
+        batch = self._records(ready, partition, matrix, scores, now_ms)
+        keys = [None if k is None else k.encode("latin-1") for k in ready.events.column("_key").to_pylist()]
+        return Predicted(matrix, scores, keys, frame(self._schema_id, self._codec.encode(batch)))
+
+    def _records(
+        self, ready: ReadyEvents, partition: int, matrix: np.ndarray, scores: np.ndarray, now_ms: int
+    ) -> pa.RecordBatch:
+        count, events = len(scores), ready.events.combine_chunks()
+        event_id = self._source.event_id
+        ids = [prediction_id(self._topic, partition, o, self.digest) for o in ready.offsets.tolist()]
+        features = pa.StructArray.from_arrays(
+            [pa.array(matrix[:, i], from_pandas=True) for i in range(matrix.shape[1])],
+            fields=list(self._arrow.field("features").type),
+        )
+        views = [self._view_column(ready, name) for name in self.layout.view_names]
+        view_fields = list(self._arrow.field("views").type)
+        origin = [
+            repeat(self._source.name, count), repeat(self._topic, count), pa.array(np.full(count, partition, np.int32)),
+            pa.array(ready.offsets), _one(events, "_stamp"),
+        ]
+        columns = [
+            pa.array(ids), _one(events, event_id).cast(pa.string()) if event_id else pa.nulls(count, pa.string()),
+            _one(events, "_key"), _one(events, "_event_time"), pa.array(scores), pa.array(scores >= self.model.threshold),
+            repeat(self.model.name, count), repeat(self.digest, count), features,
+            pa.StructArray.from_arrays(views, fields=view_fields) if views else _empty_struct(view_fields, count),
+            pa.StructArray.from_arrays(origin, fields=list(self._arrow.field("origin").type)),
+            pa.array(np.full(count, now_ms, np.int64)),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=self._arrow)
+
+    def _view_column(self, ready: ReadyEvents, name: str) -> pa.StructArray:
+        each = self.layout.view(name)
+        ask = self._scored.asks[number := self._scored.ask_of(each.stage, each.role)]
+        marks = ready.marks[number][:, ask.views.index(each.view)]
+        known = marks[:, 0] == OK
+        columns = [
+            repeat(each.uid, len(marks)), pa.array(marks[:, 0].astype(np.int32)),
+            pa.array(marks[:, 1], mask=~known), pa.array(marks[:, 2], mask=~known),
+        ]
+        return pa.StructArray.from_arrays(columns, fields=list(self._arrow.field("views").type.field(avro_name(name)).type))
+
+    def counts(
+        self, partition: int, span: tuple[int, int], clock: int, ready: ReadyEvents | None, predicted: Predicted | None
+    ) -> bytes:
+        """Encode the drift counts of events in offsets [span[0], span[1]) of one partition; no events move the clock only."""
+        windows = [] if ready is None or predicted is None else window_counts(
+            predicted.matrix, predicted.scores, ready.events.column("_event_time").to_numpy(),
+            ready.events.column("_stamp").to_numpy(), self.artifact.reference,
+        )
+        record = {
+            "model": self.model.name, "model_digest": self.digest, "source": self._source.name, "partition": partition,
+            "from_offset": span[0], "to_offset": span[1], "clock": clock, "windows": windows,
+        }
+        batch = pa.RecordBatch.from_pylist([record], schema=self._counts_arrow)
+        return frame(self._counts_id, self._counts_codec.encode(batch))[0]
+
+
+def repeat(text: str, count: int) -> pa.StringArray:
+    """Return a column that says the same text `count` times."""
+    return pa.array([text], pa.string()).take(pa.array(np.zeros(count, np.int64)))
+
+
+def _one(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _empty_struct(fields: Sequence[pa.Field], count: int) -> pa.StructArray:
+    return pa.array([{}] * count, pa.struct(list(fields)))

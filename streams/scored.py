@@ -1,0 +1,149 @@
+"""What scoring one source needs to know, shared by the scorer and the replay.
+
+A scored event asks every stage that has a key for it (`wants`); the answers come as blocks of columns (`answer_blocks`
+from a stage core's output in the replay, `AnswerReader` from the rows topic in the scorer); `vectors` puts them beside
+the request's own inputs in the order the model was trained with.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.features.admission import binding_keys
+from headrace.features.stage import StageOutput
+from headrace.features.topology import Topology
+from headrace.models.vector import VectorLayout
+from headrace.schemas.records import answer_schema, avro_name
+from headrace.streams.join import NOT_ASKED, AnswerBlock, Ask, ReadyEvents
+
+OK, TOO_LATE = 0, 1            # answer statuses beside NOT_ASKED
+OWN_COLUMNS = ("_event_time", "_stamp", "_key")
+
+
+@dataclass(frozen=True)
+class ScoredSource:
+    """One scored source of a pipeline.
+
+    Parameters
+    ----------
+    topology : Topology
+    source : int
+        Its index in the topology.
+    """
+
+    topology: Topology
+    source: int
+
+    @cached_property
+    def asks(self) -> tuple[Ask, ...]:
+        """The kinds of answers an event of this source may wait for, by (stage, role)."""
+        found = []
+        for number, stage in enumerate(self.topology.stages):
+            for binding in stage.bindings_of(self.source):
+                if binding.queries:
+                    width = sum(len(stage.views[view].features) for view in binding.queries)
+                    found.append(Ask(number, binding.role, width, binding.queries))
+        return tuple(found)
+
+    def ask_of(self, stage: int, role: int) -> int:
+        """Index of the ask of a stage and role; KeyError if this source asks nothing there."""
+        return self._ask_index[stage, role]
+
+    @cached_property
+    def _ask_index(self) -> dict[tuple[int, int], int]:
+        return {(ask.stage, ask.role): number for number, ask in enumerate(self.asks)}
+
+    def wants(self, rows: pa.RecordBatch) -> np.ndarray:
+        """Return uint64[n]: bit k set where the event has a key for ask k."""
+        wants = np.zeros(len(rows), np.uint64)
+        for number, ask in enumerate(self.asks):
+            binding = self.topology.stages[ask.stage].bindings_of(self.source)[ask.role]
+            keys = binding_keys(self.topology, binding, rows)
+            present = np.fromiter((key is not None for key in keys), bool, len(rows))
+            wants |= present.astype(np.uint64) << np.uint64(number)
+        return wants
+
+    def event_columns(
+        self, rows: pa.RecordBatch, event_time: np.ndarray, stamps: np.ndarray, keys: pa.StringArray
+    ) -> pa.RecordBatch:
+        """Return the event's own fields with event time, stamp and Kafka key beside them."""
+        columns = [*rows.columns, pa.array(event_time), pa.array(stamps), keys]
+        return pa.RecordBatch.from_arrays(columns, names=[*rows.schema.names, *OWN_COLUMNS])
+
+    def answer_blocks(self, stage: int, output: StageOutput) -> Iterator[tuple[int, AnswerBlock]]:
+        """Yield the answers in a stage core's output that belong to this source, by ask."""
+        for answers in output.answers:
+            if answers.source != self.source:
+                continue
+            for role in np.unique(answers.role).tolist():
+                number = self.ask_of(stage, role)
+                rows = np.flatnonzero(answers.role == role)
+                parts = [answers.views[view] for view in self.asks[number].views]
+                values = np.concatenate([np.asarray(p.values)[rows] for p in parts], axis=1)
+                marks = np.stack([np.stack([p.status, p.as_of, p.seq], axis=1)[rows] for p in parts], axis=1)
+                offsets = answers.offset[rows]
+                yield number, AnswerBlock(offsets, np.zeros(len(rows), np.int64), values, marks.astype(np.int64))
+
+
+class AnswerReader:
+    """Reads the rows topic of one scored source: decoded answers of one stage to blocks by ask.
+
+    Parameters
+    ----------
+    scored : ScoredSource
+    stage : int
+    """
+
+    def __init__(self, scored: ScoredSource, stage: int) -> None:
+        self.stage = stage
+        self._asks = [(k, ask) for k, ask in enumerate(scored.asks) if ask.stage == stage]
+        self._views = scored.topology.stages[stage].views
+        asked = sorted({view for _, ask in self._asks for view in ask.views})
+        self.schema = answer_schema(
+            scored.topology.pipeline, scored.topology.sources[scored.source].name,
+            scored.topology.stages[stage].entity.name,
+            [(self._views[v].uid, self._views[v].feature_names) for v in asked],
+        )
+
+    def blocks(self, batch: pa.RecordBatch, row_offsets: np.ndarray) -> Iterator[tuple[int, AnswerBlock]]:
+        """Yield (ask, block) for the answers of a decoded batch."""
+        roles = batch.column("role").to_numpy()
+        offsets = batch.column("offset").to_numpy()
+        for number, ask in self._asks:
+            rows = np.flatnonzero(roles == ask.role)
+            if not len(rows):
+                continue
+            values, marks = [], []
+            for view in ask.views:
+                plan = self._views[view]
+                name = avro_name(plan.uid)
+                values += [_column(batch, f"{name}__{feature}")[rows] for feature in plan.feature_names]
+                kept = ("status", "as_of_ms", "seq")
+                marks.append(np.stack([_column(batch, f"{name}__{k}", np.int64)[rows] for k in kept], axis=1))
+            yield number, AnswerBlock(
+                offsets[rows], row_offsets[rows], np.stack(values, axis=1), np.stack(marks, axis=1)
+            )
+
+
+def _column(batch: pa.RecordBatch, name: str, kind: type = np.float64) -> np.ndarray:
+    return batch.column(name).to_numpy(zero_copy_only=False).astype(kind, copy=False)
+
+
+def vectors(
+    layout: VectorLayout, scored: ScoredSource, ready: ReadyEvents, categories: dict[str, Sequence[str]] | None
+) -> np.ndarray:
+    """Return the model's feature matrix, float64[n, V], for events whose answers are complete."""
+    batch = ready.events.combine_chunks().to_batches()[0]
+    matrix = np.full((len(batch), len(layout.names)), np.nan)
+    request, columns = layout.request_matrix(batch, categories)
+    matrix[:, columns] = request
+    for each in layout.expected:
+        number = scored.ask_of(each.stage, each.role)
+        matrix[:, each.columns] = ready.values[number][:, each.features]
+    return matrix
+
+
+__all__ = ["NOT_ASKED", "OK", "TOO_LATE", "AnswerReader", "ScoredSource", "vectors"]

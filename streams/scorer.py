@@ -1,0 +1,283 @@
+"""The scorer of one source: events and answers in, predictions and drift counts out, exactly once.
+
+    events.<source>[p] ──admit──┐
+                                ├─ AnswerJoin[p] ─ ready prefix ─ vectors ─ LightGBM ─┐
+    rows.<source>[p] ───────────┘                                                    ├─ one Kafka transaction
+    offsets (next event; smallest row still needed) ─────────────────────────────────┘
+
+A *lane* is one partition of the source: its join, its clock, and how far it is. Lanes hold nothing that the committed
+offsets cannot rebuild, so after a rebalance or an abort they are thrown away and read again.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Message, Producer, TopicPartition
+
+from headrace.features.admission import admit
+from headrace.features.topology import Topology
+from headrace.models.drift import DAY_MS
+from headrace.schemas.codec import BatchCodec
+from headrace.schemas.registry import Registry
+from headrace.schemas.topics import TopicNames
+from headrace.schemas.wire import bodies, split
+from headrace.streams.clocks import PartitionClock, clock_of
+from headrace.streams.decoding import SourceDecoder
+from headrace.streams.join import AnswerJoin, ReadyEvents
+from headrace.streams.marks import MarkFollower
+from headrace.streams.predictions import Predictor
+from headrace.streams.scored import AnswerReader, ScoredSource
+from headrace.streams.settings import Settings
+from headrace.streams.status import StatusFile
+from headrace.streams.transactions import ExactlyOnce
+
+log = logging.getLogger(__name__)
+
+CONSUME_COUNT = 10_000     # records per call: bounds the columns of one round
+CONSUME_WAIT_S = 0.005     # waited in full when fewer records are there, so it is a latency
+MAX_READY = 5_000          # events per partition and transaction: bounds the time a transaction is open
+OFFSETS_ONLY_S = 1.0       # how often progress without predictions (refused events) is committed
+DRIFT_SLACK_MS = 5_000     # a quiet live partition's drift clock stays this far below now: closing a day is no hurry
+
+
+class Lane:
+    """One partition of the scored source."""
+
+    def __init__(self, scored: ScoredSource, event_place: TopicPartition | None, row_place: TopicPartition | None) -> None:
+        self.join = AnswerJoin(scored.asks)
+        start = max(0, event_place.offset) if event_place else 0
+        self.clock = PartitionClock(clock_of((event_place.metadata or "") if event_place else ""), start)
+        self.scored_to = start                      # next offset not yet covered by a commit
+        self.scored_clock = self.clock.clock        # stamp of the last event scored
+        self.row_position = max(0, row_place.offset) if row_place else 0
+        self.reported_day = self.clock.clock // DAY_MS
+        self.paused = False
+
+    def event_position(self) -> int:
+        """The first event not yet taken, or where reading goes on."""
+        waiting = self.join.event_position()
+        return self.clock.position if waiting is None else waiting
+
+    def rows_needed_from(self) -> int:
+        """The smallest offset of the rows topic that a restart would still need."""
+        needed = self.join.row_position()
+        return self.row_position if needed is None else needed
+
+    def complete_clock(self) -> int:
+        """Every event stamped below it has been scored."""
+        return self.clock.clock if self.join.waiting_count == 0 else self.scored_clock
+
+
+class Scorer:
+    """Scores one source with all its models.
+
+    Parameters
+    ----------
+    topology : Topology
+    source : int
+        Index of the scored source.
+    models : sequence of (ModelSpec, Artifact)
+    settings : Settings
+    status_path : Path, optional
+        Where cumulative counts are written.
+    """
+
+    def __init__(
+        self, topology: Topology, source: int, models: Sequence, settings: Settings, status_path: Path | None = None
+    ) -> None:
+        self._settings, self._scored = settings, ScoredSource(topology, source)
+        self._names = names = TopicNames(topology.pipeline, settings.prefix)
+        self._source = topology.sources[source]
+        self._registry = registry = Registry(settings.registry)
+        self._events_topic, self._rows_topic = names.source(self._source.topic), names.rows(self._source.name)
+        self._decoder = SourceDecoder(self._source, self._events_topic, registry)
+        self._readers = {r.schema["name"]: r for r in (AnswerReader(self._scored, s) for s in range(len(topology.stages)))}
+        self._by_schema: dict[int, tuple[AnswerReader, BatchCodec]] = {}
+        self._predictors = [
+            Predictor(
+                topology, self._scored, model, artifact, self._events_topic,
+                lambda schema, topic=names.predictions(model.name): registry.register(f"{topic}-value", schema),
+                lambda schema, topic=names.drift_counts(model.name): registry.register(f"{topic}-value", schema),
+            )
+            for model, artifact in models
+        ]
+        self._marks = MarkFollower(settings, names, registry) if settings.replay else None
+        self._status = StatusFile(status_path) if status_path else None
+        self.counts: Counter[str] = Counter()
+        self._lanes: dict[int, Lane] = {}
+        self._generation, self._last_commit = 0, time.monotonic()
+        topics = [self._events_topic] + ([self._rows_topic] if self._scored.asks else [])
+        role = f"score.{self._source.name}"
+        self._loop = ExactlyOnce(
+            settings, names.group(role), names.transactional_id(role, settings.worker), topics, self._assigned
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Score until `stop` is set; what is not committed then is scored again by the next run."""
+        while not stop.is_set():
+            generation = self._generation
+            messages = self._loop.consume(CONSUME_COUNT, CONSUME_WAIT_S)
+            if generation != self._generation:
+                self._loop.rewind()  # records read around a rebalance may belong to nobody's lane
+                continue
+            self._take_in(messages)
+            self._follow_clocks()
+            self._advance()
+            self._steer()
+        self._loop.close()
+        self._write_status(final=True)
+
+    def _assigned(self, places: Sequence[TopicPartition]) -> None:
+        self._generation += 1
+        found: dict[int, dict[str, TopicPartition]] = defaultdict(dict)
+        for place in places:
+            found[place.partition][place.topic] = place
+        self._lanes = {
+            partition: Lane(self._scored, at.get(self._events_topic), at.get(self._rows_topic))
+            for partition, at in found.items()
+        }
+
+    def _take_in(self, messages: Sequence[Message]) -> None:
+        groups: dict[tuple[str, int], list[Message]] = defaultdict(list)
+        for message in messages:
+            groups[message.topic(), message.partition()].append(message)
+        for (topic, partition), group in groups.items():
+            lane = self._lanes[partition]
+            if topic == self._events_topic:
+                self._take_events(lane, group)
+            else:
+                self._take_answers(lane, group)
+
+    def _take_events(self, lane: Lane, group: Sequence[Message]) -> None:
+        offsets = np.array([m.offset() for m in group], np.int64)
+        stamps = lane.clock.observe(np.array([m.timestamp()[1] for m in group], np.int64), int(offsets[-1]) + 1)
+        decoded = self._decoder.decode([m.value() for m in group])
+        good = decoded.index
+        verdict = admit(self._source, decoded.batch, stamps[good])
+        rows = np.flatnonzero(verdict.accepted)
+        batch = verdict.batch.take(pa.array(rows))
+        keys = [None if (k := group[i].key()) is None else k.decode("latin-1") for i in good[rows].tolist()]
+        events = self._scored.event_columns(
+            batch, verdict.event_time[rows], stamps[good][rows], pa.array(keys, pa.string())
+        )
+        lane.join.add_events(
+            pa.Table.from_batches([events]), offsets[good][rows], self._scored.wants(batch), int(offsets[-1]) + 1
+        )
+        self.counts["events"] += len(group)
+        self.counts["refused"] += len(group) - len(rows)
+
+    def _take_answers(self, lane: Lane, group: Sequence[Message]) -> None:
+        values = [m.value() for m in group]
+        offsets = np.array([m.offset() for m in group], np.int64)
+        ids = split(values)
+        for schema_id in np.unique(ids).tolist():
+            reader, codec = self._reader(schema_id)
+            rows = np.flatnonzero(ids == schema_id)
+            batch = codec.decode(bodies([values[i] for i in rows.tolist()]))
+            for ask, block in reader.blocks(batch, offsets[rows]):
+                lane.join.add_answers(ask, block)
+        lane.row_position = int(offsets[-1]) + 1
+        self.counts["answers"] += len(group)
+
+    def _reader(self, schema_id: int) -> tuple[AnswerReader, BatchCodec]:
+        if schema_id not in self._by_schema:
+            schema = self._registry.schema_of(schema_id)
+            self._by_schema[schema_id] = (self._readers[schema["name"].rsplit(".", 1)[-1]], BatchCodec(schema))
+        return self._by_schema[schema_id]
+
+    def _follow_clocks(self) -> None:
+        """Lift clocks of partitions with nothing to read: by marks in a replay, by the end of the log on live topics."""
+        if self._marks is not None:
+            for mark in self._marks.poll():
+                if mark.source == self._source.name and mark.partition in self._lanes:
+                    self._lanes[mark.partition].clock.mark(mark.offset, mark.clock)
+        elif time.monotonic() - self._last_commit > OFFSETS_ONLY_S:
+            now_ms = time.time_ns() // 1_000_000
+            for partition, lane in self._lanes.items():
+                _, end = self._loop.consumer.get_watermark_offsets(
+                    TopicPartition(self._events_topic, partition), cached=True
+                )
+                lane.clock.promise(end, now_ms - DRIFT_SLACK_MS)
+
+    def _advance(self) -> None:
+        """Score what is ready and commit it; or commit progress alone from time to time."""
+        ready = {}
+        for partition, lane in self._lanes.items():
+            taken = lane.join.take_ready(MAX_READY)
+            if taken is not None:
+                ready[partition] = taken
+        due = time.monotonic() - self._last_commit > OFFSETS_ONLY_S
+        moved = {
+            p for p, lane in self._lanes.items()
+            if p in ready or (due and (lane.event_position() > lane.scored_to or self._day_passed(lane)))
+        }
+        if moved:
+            self._commit(ready, moved)
+        elif due:
+            self._last_commit = time.monotonic()
+            self._write_status()
+
+    def _day_passed(self, lane: Lane) -> bool:
+        return lane.complete_clock() // DAY_MS > lane.reported_day
+
+    def _commit(self, ready: dict[int, ReadyEvents], moved: set[int]) -> None:
+        for partition, taken in ready.items():
+            self._lanes[partition].scored_clock = int(taken.events.column("_stamp")[-1].as_py())
+        lanes = {p: self._lanes[p] for p in moved}
+        offsets = []
+        for partition, lane in lanes.items():
+            metadata = f"clock={lane.scored_clock}"
+            offsets.append(TopicPartition(self._events_topic, partition, lane.event_position(), metadata))
+            if self._scored.asks:
+                offsets.append(TopicPartition(self._rows_topic, partition, lane.rows_needed_from()))
+        generation = self._generation
+        done = self._loop.commit(lambda producer: self._write(producer, ready, lanes), offsets)
+        self._last_commit = time.monotonic()
+        if not done or generation != self._generation:
+            self.counts["aborted"] += 1
+            return
+        for lane in lanes.values():
+            lane.scored_to, lane.reported_day = lane.event_position(), lane.complete_clock() // DAY_MS
+        self.counts["predictions"] += sum(len(r.offsets) for r in ready.values()) * len(self._predictors)
+        self.counts["transactions"] += 1
+        self._write_status()
+
+    def _write(self, producer: Producer, ready: dict[int, ReadyEvents], lanes: dict[int, Lane]) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        for predictor in self._predictors:
+            predictions = self._names.predictions(predictor.model.name)
+            counts = self._names.drift_counts(predictor.model.name)
+            for partition, lane in lanes.items():
+                taken = ready.get(partition)
+                made = None if taken is None else predictor.predict(taken, partition, now_ms)
+                if made is not None:
+                    messages = [{"key": k, "value": v} for k, v in zip(made.keys, made.values, strict=True)]
+                    producer.produce_batch(predictions, messages, partition=partition)
+                span = (lane.scored_to, lane.event_position())
+                if taken is not None or self._day_passed(lane):
+                    value = predictor.counts(partition, span, lane.complete_clock(), taken, made)
+                    producer.produce(counts, value=value, partition=0)
+        producer.poll(0)
+
+    def _steer(self) -> None:
+        """Pause sources that run too far ahead of their answers; go back for answers that were let go."""
+        for partition, lane in self._lanes.items():
+            place = TopicPartition(self._events_topic, partition)
+            if lane.join.is_full != lane.paused:
+                (self._loop.consumer.pause if lane.join.is_full else self._loop.consumer.resume)([place])
+                lane.paused = lane.join.is_full
+            offset = lane.join.rewind_rows()
+            if offset is not None:
+                self._loop.consumer.seek(TopicPartition(self._rows_topic, partition, offset))
+                lane.row_position = offset
+
+    def _write_status(self, final: bool = False) -> None:
+        if self._status is not None:
+            waiting = sum(lane.join.waiting_count for lane in self._lanes.values())
+            self._status.write({**self.counts, "waiting": waiting, "final": final})
