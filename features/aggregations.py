@@ -74,7 +74,7 @@ class Aggregation(ByMeaning):
         if len(set(self.windows)) < len(self.windows):
             raise DeclarationError(f"{word}: windows {list(self.windows)} name one twice")
         if self.name is None and isinstance(self.input, Expr) and not isinstance(self.input, Field):
-            raise DeclarationError(f"{word}({self.input}): an expression has no name of its own; give it one with name=")
+            raise DeclarationError(f"{word}({self.input}): an expression has no name; give it one with name=")
 
     def expand(self, view: str) -> tuple[Window, ...]:
         """The features declared, in written order; ``view`` opens the messages of errors."""

@@ -89,7 +89,7 @@ class Source:
             raise DeclarationError(f"{where}: rank {self.rank!r}; expected an integer, lower comes first")
         legal = isinstance(self.topic, str) and self.topic.replace(".", "").replace("_", "").replace("-", "").isalnum()
         if not legal or len(self.topic) > 249:
-            raise DeclarationError(f"{where}: topic {self.topic!r} is not a topic name; expected letters, digits, . _ -")
+            raise DeclarationError(f"{where}: topic {self.topic!r} is no topic name; expected letters, digits, . _ -")
         if not self.key:
             raise DeclarationError(f'{where}: no key; expected key="<field>" or a tuple of fields')
         policies = [self.nonfinite] if isinstance(self.nonfinite, str) else [policy for _, policy in self.nonfinite]
