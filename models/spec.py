@@ -150,7 +150,7 @@ class ModelSpec(ByMeaning):
                 raise DeclarationError(f"{self.name}: label={self.label!r}; expected a Label")
             self.label.check(self.scores, self.name)
         if double := _first_double([one.prefix for one in self.views]):
-            raise DeclarationError(f'{self.name}: two views are called {double}; attach one by view.at(…, as_="<name>")')
+            raise DeclarationError(f'{self.name}: two views are called {double}; use view.at(…, as_="<name>")')
         if double := _first_double([one.name for one in self.requests]):
             raise DeclarationError(f"{self.name}: two inputs are called {double}; tell them apart with name=")
         for one in self.requests if self.scores.is_resolved else ():
