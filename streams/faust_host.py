@@ -16,7 +16,7 @@ one after another. Everything that touches the role happens under one lock, in t
 import asyncio
 from collections.abc import Sequence
 from logging import getLogger
-from typing import Protocol
+from typing import Protocol, Self
 
 import faust
 from aiokafka.errors import KafkaError
@@ -140,6 +140,15 @@ class FaustHost:
         await self._app.stop()
         log.info(event("host stopped", group=self.group, worker=self.settings.worker, failed=self.failure is not None))
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind, *_: object) -> None:
+        await self.stop()
+        if self.failure is not None and kind is None:
+            raise self.failure
+
     @property
     def assigned(self) -> set[Partition]:
         """The partitions this host reads now."""
@@ -237,7 +246,7 @@ class FaustHost:
         raise ServiceError(f"group {self.group}: no assignment after a failure") from self.failure
 
     async def _assign(self, assigned: set[Partition]) -> dict[Partition, int]:
-        committed = await self._blocking(self._offsets.committed, assigned)
+        committed = await self.consumer.committed_positions(assigned)
         starts = await self._blocking(self._offsets.starts, assigned)
         kept = {
             tp for tp in assigned & self._owned.keys()

@@ -174,6 +174,19 @@ class BatchThread(AIOKafkaConsumerThread):
         self.epoch += 1
         return self.epoch
 
+    async def committed_positions(
+        self, partitions: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], tuple[int | None, str]]:
+        """Return (committed next offset or None, metadata) per partition."""
+        return await self.call_thread(self._committed_positions, self._ensure_consumer(), tuple(partitions))
+
+    @staticmethod
+    async def _committed_positions(consumer, partitions) -> dict[tuple[str, int], tuple[int | None, str]]:
+        # The consumer's own `committed` returns no metadata; its coordinator does.
+        wanted = [TopicPartition(*tp) for tp in partitions]
+        found = await consumer._coordinator.fetch_committed_offsets(wanted)
+        return {tuple(tp): tuple(found.get(tp, (None, ""))) for tp in wanted}
+
     async def commit_positions(self, offsets: Mapping[tuple[str, int], tuple[int, str]]) -> bool:
         """Commit (next offset, metadata) per partition; False when the partitions are another member's by now."""
         return await self.call_thread(self._commit_positions, self._ensure_consumer(), dict(offsets))
@@ -239,6 +252,12 @@ class BatchConsumer(Consumer):
     async def force_commit(self, topics=None, start_new_transaction: bool = True) -> bool:
         """Faust asks at every commit interval, and once when it stops."""
         return await self.host.checkpoint()
+
+    async def committed_positions(
+        self, partitions: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], tuple[int | None, str]]:
+        """Return (committed next offset or None, metadata) per partition."""
+        return await self._thread.committed_positions(partitions)
 
     async def commit_positions(self, offsets: Mapping[tuple[str, int], tuple[int, str]]) -> bool:
         """Commit (next offset, metadata) per partition; False when the partitions are another member's by now."""

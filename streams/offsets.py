@@ -1,7 +1,9 @@
-"""What the brokers know of offsets: commits with their metadata, and where logs begin and end.
+"""What the brokers know of offsets: where a group has committed, where logs begin and end.
 
-aiokafka drops the metadata of a commit, so these questions go through confluent-kafka's admin client. Calls block:
-hosts make them in an executor.
+Through confluent-kafka's admin client, since its `list_offsets` also sees what is undecided. Calls block: hosts make
+them in an executor. The *metadata* of a commit is not read here: confluent-kafka 2.16 hands over the bytes behind it as well
+(librdkafka copies it without its terminating zero, the binding reads on to the next one); see
+`faust_transport.BatchThread.committed_positions`.
 """
 
 import time
@@ -32,8 +34,8 @@ class Offsets:
         self._group = group
         self._admin = AdminClient(settings.client(client__id=f"{group}.offsets"))
 
-    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int | None, str]]:
-        """Return (committed next offset or None, metadata) per partition; blocks.
+    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
+        """Return the committed next offset, or None, per partition; blocks.
 
         Raises
         ------
@@ -44,7 +46,7 @@ class Offsets:
         if not wanted:
             return {}
 
-        def ask() -> dict[Partition, tuple[int | None, str]]:
+        def ask() -> dict[Partition, int | None]:
             request = ConsumerGroupTopicPartitions(self._group, wanted)
             futures = self._admin.list_consumer_group_offsets(
                 [request], require_stable=True, request_timeout=REQUEST_TIMEOUT_S
@@ -54,7 +56,7 @@ class Offsets:
                 if answer.error is not None:
                     raise KafkaException(answer.error)
             return {
-                (answer.topic, answer.partition): (answer.offset if answer.offset >= 0 else None, answer.metadata or "")
+                (answer.topic, answer.partition): answer.offset if answer.offset >= 0 else None
                 for answer in answers
             }
 
