@@ -23,6 +23,8 @@ class Number(ByMeaning):
     name: str
     value: Expr
 
+    word: ClassVar[str] = "number"
+
     @property
     def fields(self) -> frozenset[str]:
         """Event fields read."""
@@ -39,6 +41,8 @@ class Category(ByMeaning):
 
     name: str
     field: str
+
+    word: ClassVar[str] = "category"
 
     @property
     def fields(self) -> frozenset[str]:
