@@ -17,12 +17,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
+from typing import TYPE_CHECKING
 
 import mmh3
 import numpy as np
 import pyarrow as pa
 from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.schemas.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from headrace.features.topology import Topology
 
 KEY_TYPES = {"string": 2, "int": 3, "long": 4}     # Feast's ValueType numbers
 ARROW_TYPES = {"string": pa.string(), "int": pa.int32(), "long": pa.int64(), "double": pa.float64()}
@@ -65,19 +69,9 @@ class StoreView:
         refuse_collisions([self])
 
     @cached_property
-    def timestamp_field(self) -> bytes:
-        """Hash field of the row's event time."""
-        return b"_ts:" + self.view.encode()
-
-    @cached_property
-    def version_field(self) -> bytes:
-        """Hash field of the row's version."""
-        return b"_v:" + self.view.encode()
-
-    @cached_property
     def fields(self) -> tuple[bytes, ...]:
         """Hash fields of a row in the order of `encode_rows`: the timestamp, then the features."""
-        return (self.timestamp_field, *(feature_field(self.view, name) for name, _ in self.features))
+        return (timestamp_field(self.view), *(feature_field(self.view, name) for name, _ in self.features))
 
     @cached_property
     def key_prefix(self) -> bytes:
@@ -123,6 +117,16 @@ def encode_rows(
     return StoreRows(keys, versions, list(zip(encode_timestamps(as_of_ms), *features, strict=True)))
 
 
+def timestamp_field(view: str) -> bytes:
+    """Hash field of the event time of a view's row."""
+    return b"_ts:" + view.encode()
+
+
+def version_field(view: str) -> bytes:
+    """Hash field of the version of a view's row."""
+    return b"_v:" + view.encode()
+
+
 def feature_field(view: str, feature: str) -> bytes:
     """Hash field of a feature.
 
@@ -130,6 +134,25 @@ def feature_field(view: str, feature: str) -> bytes:
     'a459769a'
     """
     return _U32.pack(mmh3.hash(f"{view}:{feature}", signed=False))
+
+
+def store_views(topology: "Topology") -> dict[str, StoreView]:
+    """How every view of a pipeline lies in the store, by uid; Feast's project is the pipeline.
+
+    Raises
+    ------
+    DeclarationError
+        Two features would share a hash field.
+    """
+    views = {
+        plan.uid: StoreView(
+            topology.pipeline, spec.feast_name, tuple(stage.entity.key_types.items()),
+            tuple((feature.name, feature.dtype) for feature in plan.features),
+        )
+        for stage in topology.stages for plan, spec in zip(stage.views, stage.view_specs, strict=True)
+    }
+    refuse_collisions(list(views.values()))
+    return views
 
 
 def refuse_collisions(views: Sequence[StoreView]) -> None:
@@ -166,10 +189,13 @@ def encode_versions(incarnation: np.ndarray, seq: np.ndarray, instant: np.ndarra
     >>> encode_versions([1], [7], [-1])
     [b'000000000100000000000000000074611686018427387903']
     """
-    triples = [np.asarray(part, dtype=np.int64) for part in (incarnation, seq, instant)]
-    if any(len(part) and part.min() < low for part, low in zip(triples, (0, 0, -MAX_CLOCK), strict=True)):
-        raise ValueError("version: expected incarnation >= 0, seq >= 0 and instant >= -2**62")
-    rows = zip(triples[0].tolist(), triples[1].tolist(), (triples[2] + MAX_CLOCK).tolist(), strict=True)
+    parts = [np.asarray(part, dtype=np.int64) for part in (incarnation, seq, instant)]
+    bounds = ((0, 2**31 - 1), (0, 2**63 - 1), (-MAX_CLOCK, MAX_CLOCK))
+    if any(len(part) and not low <= part.min() <= part.max() <= high
+           for part, (low, high) in zip(parts, bounds, strict=True)):
+        raise ValueError("version: expected incarnation 0 .. 2**31 - 1, seq >= 0 and instant -2**62 .. 2**62")
+    shifted = parts[2].astype(np.uint64) + np.uint64(MAX_CLOCK)  # wraps, so that -2**62 becomes 0
+    rows = zip(parts[0].tolist(), parts[1].tolist(), shifted.tolist(), strict=True)
     return [b"%010d%019d%019d" % row for row in rows]
 
 

@@ -14,8 +14,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
-from headrace.features.feast_encoding import StoreRows, StoreView
+from headrace.features.feast_encoding import StoreRows, timestamp_field, version_field
 from redis import Redis
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
@@ -71,15 +72,16 @@ STREAM = GuardOptions()
 
 
 def write_rows(
-    client: Redis | RedisCluster, view: StoreView, rows: StoreRows, options: GuardOptions = STREAM,
-    fields: Sequence[bytes] | None = None,
+    client: Redis | RedisCluster, view: str, fields: Sequence[bytes], rows: StoreRows, options: GuardOptions = STREAM,
 ) -> int:
     """Write rows of one view, in their order, where they are newer than the store.
 
     Parameters
     ----------
+    view
+        Feast's name of the view.
     fields
-        Hash fields of ``rows.values`` if they are not ``view.fields``; the timestamp's must be among them.
+        Hash fields of ``rows.values``, the timestamp's among them: ``StoreView.fields``.
 
     Returns
     -------
@@ -91,19 +93,27 @@ def write_rows(
     redis.exceptions.RedisError
         Some of the rows may have been applied; writing all of them again is safe.
     """
-    head = _head(view, options)
-    fields = view.fields if fields is None else tuple(fields)
-    if isinstance(client, RedisCluster):  # keys of a script lie in one slot; its pipeline takes no script
-        return sum(
-            _evaluate(client, (*call, *fields))
-            for slot in _by_slot(rows, client.keyslot) for call in cut_calls(slot, head, len(fields))
-        )
-    calls = [(*call, *fields) for call in cut_calls(rows, head, len(fields))]
+    if isinstance(client, RedisCluster):  # a cluster's pipeline takes no scripts
+        return sum(_evaluate(client, call) for call in script_calls(view, fields, rows, options, client.keyslot))
+    calls = script_calls(view, fields, rows, options)
     return sum(_pipelined(client, calls[at:at + CALLS_IN_FLIGHT]) for at in range(0, len(calls), CALLS_IN_FLIGHT))
 
 
-def cut_calls(rows: StoreRows, head: tuple[bytes, ...], field_count: int) -> Iterator[tuple]:
-    """Cut rows into script calls: ``(number of keys, key …, head …, packed cells)``; field names follow."""
+def script_calls(
+    view: str, fields: Sequence[bytes], rows: StoreRows, options: GuardOptions = STREAM,
+    slot_of: Callable[[bytes], int] | None = None,
+) -> list[tuple]:
+    """Cut rows into calls of the script: ``(number of keys, key …, argument …)``, as EVAL takes them.
+
+    ``slot_of`` gives a key's cluster slot: the keys of one call must share it.
+    """
+    ttl = b"" if options.ttl_s is None else b"%d" % options.ttl_s
+    head = (version_field(view), timestamp_field(view), b"1" if options.replace_equal else b"", ttl)
+    groups = [rows] if slot_of is None else _by_slot(rows, slot_of)
+    return [(*call, *fields) for group in groups for call in _cut(group, head, len(fields))]
+
+
+def _cut(rows: StoreRows, head: tuple[bytes, ...], field_count: int) -> Iterator[tuple]:
     step = max(1, min(ROWS_PER_CALL, CELLS_PER_CALL // (field_count + 1)))
     for start in range(0, len(rows), step):
         keys, versions = rows.keys[start:start + step], rows.versions[start:start + step]
@@ -133,11 +143,6 @@ _HEADS = _Heads({length: bytes([0xA0 | length]) for length in range(32)} | {48: 
 
 def _with_version(version: bytes, values: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return (version, *values)
-
-
-def _head(view: StoreView, options: GuardOptions) -> tuple[bytes, ...]:
-    ttl = b"" if options.ttl_s is None else b"%d" % options.ttl_s
-    return (view.version_field, view.timestamp_field, b"1" if options.replace_equal else b"", ttl)
 
 
 def _by_slot(rows: StoreRows, slot_of: Callable[[bytes], int]) -> list[StoreRows]:
@@ -171,3 +176,14 @@ def _evaluate(client: Redis | RedisCluster, call: tuple) -> int:
         return client.evalsha(GUARD_SHA, *call)
     except NoScriptError:  # a restarted, flushed or failed-over server has forgotten the script; EVAL teaches it again
         return client.eval(GUARD_SCRIPT, *call)
+
+
+async def write_rows_async(client: Any, calls: Sequence[tuple]) -> int:
+    """Send calls of `script_calls` through an asyncio client, one by one; returns how many rows were applied."""
+    applied = 0
+    for call in calls:
+        try:
+            applied += await client.evalsha(GUARD_SHA, *call)
+        except NoScriptError:
+            applied += await client.eval(GUARD_SCRIPT, *call)
+    return applied
