@@ -6,3 +6,8 @@ MIN_TIME = -(2**62)      # the stream time of a key that has accepted no event
 MAX_MAGNITUDE = 2.0**500  # beyond it a sum of squares of 2**20 events could overflow; such input counts as non-finite
 MIN_MAGNITUDE = 2.0**-400  # below it (but not 0) the error term of a square underflows; such input reads as 0.0
 MAX_INTEGER = 2**53      # integers beyond it have no exact float64; such input counts as non-finite
+
+CHUNK_MIN = 4            # events in a key's first chunk: most keys stay this small (Zipf), and a size is a power of two
+FAN_OUT_BITS = 5         # 32 events per block of minima, 32 blocks per superblock: a window of 100,000 reads some 220
+POOL_MIN = 1 << (2 * FAN_OUT_BITS)  # the pool is a whole number of superblocks
+PARTS_MIN = 4            # doubles per exact sum of evicted events: decimals need 2 or 3; grows with the range of inputs

@@ -1,0 +1,238 @@
+"""Where a view keeps the events of its keys: one pool of rows, cut into chunks of a power of two.
+
+A key owns rows [start, start + size) of ``ts`` and ``cells``, the first ``length`` of them used, sorted by (event time,
+acceptance). A chunk is aligned to its size, so one of 32 rows or more shares no block of minima with another key.
+
+    pool    | a a a . | b . . . | c c c c c c . . | free ... |      bump: first row never given out
+                                                                    free: one linked list per size, linked through ts
+
+A full chunk makes room: expired rows go (into the base, see ``base.py``, if a feature has no window), and the rest
+moves to the front, or to a larger or much smaller chunk. At least half is free afterwards, so the cost per event is
+constant. Moving starts the running sums anew, which also keeps them small and their lost bits few.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.exact import SCALE
+from headrace.features.kernel.expansions import add, two_product
+from headrace.features.kernel.layout import (
+    BASE_COUNT,
+    BASE_FIELDS,
+    BASE_LAST,
+    BASE_MAX,
+    BASE_MIN,
+    EXTREMES,
+    HIGH,
+    LOSSY,
+    LOW,
+    SQUARES,
+    SUMS,
+    VALUE,
+    Layout,
+)
+from headrace.features.kernel.limits import CHUNK_MIN, FAN_OUT_BITS, MIN_TIME, PARTS_MIN, POOL_MIN
+
+START, LENGTH, SIZE, STREAM_TIME, SEQ = range(5)  # fields of slots[slot]
+BUMP, NEED = 62, 63                               # fields of control; 0..61 are the free lists, by log2 of the size
+NOTHING = -1
+
+
+class Arena(NamedTuple):
+    """The state of a view, every array grown by doubling; P rows of pool, K keys."""
+
+    slots: np.ndarray    # int64[K, 5]
+    ts: np.ndarray       # int64[P] event times, ms
+    cells: np.ndarray    # float64[P, cell_width], see layout.py
+    blocks: np.ndarray   # float64[P / 32, 2 * extremes] per 32 rows: least x, least -x (inf = none)
+    supers: np.ndarray   # float64[P / 1024, 2 * extremes] per 32 blocks
+    control: np.ndarray  # int64[64] free lists, BUMP, and the NEED of a fold that stopped for want of room
+    base: np.ndarray     # float64[K, base_width] evicted events: counts, extremes, last
+    parts: np.ndarray    # float64[K, parts, W] evicted events: exact sums as expansions, 0 = unused
+
+
+def new_arena(layout: Layout) -> Arena:
+    """An arena without keys."""
+    control = np.full(64, NOTHING, np.int64)
+    control[BUMP] = 0
+    empty = Arena(
+        np.empty((0, 5), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
+        np.empty((0, 2 * layout.extremes)), np.empty((0, 2 * layout.extremes)), control,
+        np.empty((0, layout.base_width)), np.empty((0, layout.parts, PARTS_MIN)),
+    )
+    return with_slots(with_pool(empty, POOL_MIN), 1)
+
+
+def _taller(array: np.ndarray, rows: int, fill: float = 0) -> np.ndarray:
+    grown = np.full((rows, *array.shape[1:]), fill, array.dtype)
+    grown[:len(array)] = array
+    return grown
+
+
+def with_pool(arena: Arena, rows: int) -> Arena:
+    """The arena with at least ``rows`` rows of pool."""
+    size = max(len(arena.ts), POOL_MIN)
+    while size < rows:
+        size *= 2
+    return arena._replace(
+        ts=_taller(arena.ts, size), cells=_taller(arena.cells, size),
+        blocks=_taller(arena.blocks, size >> FAN_OUT_BITS), supers=_taller(arena.supers, size >> 2 * FAN_OUT_BITS),
+    )
+
+
+def with_slots(arena: Arena, slots: int) -> Arena:
+    """The arena with room for keys 0 .. slots - 1."""
+    known, size = len(arena.slots), max(len(arena.slots), 1)
+    while size < slots:
+        size *= 2
+    grown = arena._replace(slots=_taller(arena.slots, size), base=_taller(arena.base, size),
+                           parts=_taller(arena.parts, size))
+    grown.slots[known:, STREAM_TIME] = MIN_TIME
+    for field, nothing in ((BASE_MIN, np.inf), (BASE_MAX, -np.inf), (BASE_LAST, np.nan)):
+        grown.base[known:, BASE_COUNT + field::BASE_FIELDS] = nothing
+    return grown
+
+
+def with_parts(arena: Arena, width: int) -> Arena:
+    """The arena with at least ``width`` doubles per exact sum."""
+    size = arena.parts.shape[2]
+    while size < width:
+        size *= 2
+    wider = np.zeros((*arena.parts.shape[:2], size))
+    wider[:, :, :arena.parts.shape[2]] = arena.parts
+    return arena._replace(parts=wider)
+
+
+@inner
+def log2(size: int) -> int:
+    power = 0
+    while size > 1 << power:
+        power += 1
+    return power
+
+
+@inner
+def room_for(arena: Arena, size: int) -> bool:
+    """Whether a chunk can be taken; if not, control[NEED] says how many rows the pool must have."""
+    control = arena.control
+    if control[log2(size)] != NOTHING:
+        return True
+    control[NEED] = ((control[BUMP] + size - 1) & -size) + size
+    return control[NEED] <= arena.ts.size
+
+
+@inner
+def release(arena: Arena, start: int, size: int) -> None:
+    free = log2(size)
+    arena.ts[start] = arena.control[free]
+    arena.control[free] = start
+
+
+@inner
+def take(arena: Arena, size: int) -> int:
+    """First row of a chunk that ``room_for`` has promised; what alignment skips goes to the free lists."""
+    control, free = arena.control, log2(size)
+    if control[free] != NOTHING:
+        start = control[free]
+        control[free] = arena.ts[start]
+        return start
+    while control[BUMP] & (size - 1):
+        piece = control[BUMP] & -control[BUMP]
+        release(arena, control[BUMP], piece)
+        control[BUMP] += piece
+    control[BUMP] += size
+    return control[BUMP] - size
+
+
+@inner
+def size_for(live: int, size: int) -> int:
+    """Size of the chunk in which ``live`` of ``size`` rows go on: the same while at most half full, less below 1/8."""
+    wanted = CHUNK_MIN
+    while wanted < 2 * live:
+        wanted *= 2
+    return wanted if wanted > size or wanted * 4 <= size else size
+
+
+@inner
+def running(cells: np.ndarray, start: int, row: int, at: int) -> float:
+    """What has run up at offset ``at`` before ``row`` of the chunk at ``start``."""
+    return 0.0 if row <= start else cells[row - 1, at]
+
+
+@inner
+def run_on(cells: np.ndarray, start: int, row: int, at: int, x: float) -> None:
+    """Running sum of ``row`` at offset ``at``: that of the row before, plus x."""
+    lossy = running(cells, start, row, at + LOSSY)
+    high, low = running(cells, start, row, at + HIGH), running(cells, start, row, at + LOW)
+    high, low, lost = add(high, low, x)
+    cells[row, at + HIGH], cells[row, at + LOW], cells[row, at + LOSSY] = high, low, lossy + lost
+
+
+@inner
+def run_on_square(cells: np.ndarray, start: int, row: int, at: int, x: float) -> None:
+    """The same for (x * SCALE)**2, which takes two additions."""
+    lossy = running(cells, start, row, at + LOSSY)
+    high, low = running(cells, start, row, at + HIGH), running(cells, start, row, at + LOW)
+    square, rest = two_product(x * SCALE, x * SCALE)
+    high, low, lost = add(high, low, square)
+    high, low, lost_too = add(high, low, rest)
+    cells[row, at + HIGH], cells[row, at + LOW], cells[row, at + LOSSY] = high, low, lossy + (lost or lost_too)
+
+
+@inner
+def run_from(columns: np.ndarray, cells: np.ndarray, start: int, begin: int, end: int) -> None:
+    """Recompute what rows [begin, end) of the chunk at ``start`` have running."""
+    for row in range(begin, end):
+        for c in range(columns.shape[0]):
+            at = columns[c, VALUE]
+            x = cells[row, at]
+            present = x == x
+            cells[row, at + 1] = running(cells, start, row, at + 1) + present
+            if not present:
+                x = 0.0
+            if columns[c, SUMS] >= 0:
+                run_on(cells, start, row, columns[c, SUMS], x)
+            if columns[c, SQUARES] >= 0:
+                run_on_square(cells, start, row, columns[c, SQUARES], x)
+
+
+@inner
+def lower_to(rows: np.ndarray, row: int, j: int, fresh: bool, x: float) -> None:
+    if fresh:
+        rows[row, j] = np.inf
+    if x < rows[row, j]:
+        rows[row, j] = x
+
+
+@inner
+def mark_last(columns: np.ndarray, arena: Arena, row: int) -> None:
+    """Enter the new last row of a chunk into its minima."""
+    block, above = row >> FAN_OUT_BITS, row >> 2 * FAN_OUT_BITS
+    fresh, fresh_above = block << FAN_OUT_BITS == row, above << 2 * FAN_OUT_BITS == row
+    for c in range(columns.shape[0]):
+        j = columns[c, EXTREMES]
+        if j >= 0:
+            x = arena.cells[row, columns[c, VALUE]]
+            lower_to(arena.blocks, block, j, fresh, x)
+            lower_to(arena.blocks, block, j + 1, fresh, -x)
+            lower_to(arena.supers, above, j, fresh_above, x)
+            lower_to(arena.supers, above, j + 1, fresh_above, -x)
+
+
+@inner
+def mark_from(columns: np.ndarray, arena: Arena, begin: int, end: int) -> None:
+    """Recompute the minima of blocks and superblocks that hold rows [begin, end), ``end`` being the chunk's last."""
+    inside = (1 << FAN_OUT_BITS) - 1
+    for c in range(columns.shape[0]):
+        j = columns[c, EXTREMES]
+        if j < 0:
+            continue
+        for row in range(begin & ~inside, end):
+            x, block, fresh = arena.cells[row, columns[c, VALUE]], row >> FAN_OUT_BITS, row & inside == 0
+            lower_to(arena.blocks, block, j, fresh, x)
+            lower_to(arena.blocks, block, j + 1, fresh, -x)
+        for block in range((begin >> FAN_OUT_BITS) & ~inside, ((end - 1) >> FAN_OUT_BITS) + 1):
+            above, fresh = block >> FAN_OUT_BITS, block & inside == 0
+            lower_to(arena.supers, above, j, fresh, arena.blocks[block, j])
+            lower_to(arena.supers, above, j + 1, fresh, arena.blocks[block, j + 1])

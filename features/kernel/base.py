@@ -1,0 +1,98 @@
+"""Evicted events of keys that have a feature without a window, kept as what can be added to but need not be split.
+
+Per key: how many, and per column how many non-null, least, largest, last, the exact sum and the exact sum of squares.
+Queries never look behind the horizon, so the base is always counted whole. An exact sum is an expansion (see
+``expansions.py``); ``compress`` keeps it to about one double per 53 bits between the largest partial sum and the last
+bit of the smallest input, 20 doubles for all that limits.py lets through (squares: 38), 2 or 3 for usual numbers.
+Eviction is in two steps, because it may turn out that the sums need more doubles than there are: ``stage_sums`` touches
+only scratch memory, ``absorb`` then cannot fail.
+"""
+
+import numpy as np
+from headrace.features.kernel.arena import NEED, Arena, running
+from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.exact import SCALE
+from headrace.features.kernel.expansions import compress, grow, two_product
+from headrace.features.kernel.layout import (
+    BASE_COUNT,
+    BASE_FIELDS,
+    BASE_LAST,
+    BASE_MAX,
+    BASE_MIN,
+    BASE_PRESENT,
+    HIGH,
+    LOSSY,
+    LOW,
+    PARTS,
+    SQUARES,
+    SUMS,
+    VALUE,
+    Plan,
+    Work,
+)
+
+
+@inner
+def gather(arena: Arena, slot: int, part: int, terms: np.ndarray) -> int:
+    """Copy an exact sum of evicted events into ``terms``; returns its length."""
+    n = 0
+    while n < arena.parts.shape[2] and arena.parts[slot, part, n] != 0.0:
+        terms[n] = arena.parts[slot, part, n]
+        n += 1
+    return n
+
+
+@inner
+def stage_sum(arena: Arena, work: Work, slot: int, part: int, at: int, value: int, squared: bool, start: int,
+              end: int) -> int:
+    """Exact sum ``part`` with rows [start, end) added, in ``work.terms[part]``; returns its length."""
+    terms, cells = work.terms[part], arena.cells
+    n = gather(arena, slot, part, terms)
+    if running(cells, start, end, at + LOSSY) == 0.0:
+        n = grow(terms, n, running(cells, start, end, at + HIGH))
+        n = grow(terms, n, running(cells, start, end, at + LOW))
+    else:
+        for row in range(start, end):
+            x = cells[row, value]
+            if x == x and squared:
+                square, rest = two_product(x * SCALE, x * SCALE)
+                n = grow(terms, n, square)
+                n = grow(terms, n, rest)
+            elif x == x:
+                n = grow(terms, n, x)
+    work.lengths[part] = compress(terms, n)
+    return work.lengths[part]
+
+
+@inner
+def stage_sums(plan: Plan, arena: Arena, work: Work, slot: int, start: int, end: int) -> bool:
+    """Stage the eviction of rows [start, end); False if ``arena.parts`` must be wider (control[NEED] doubles)."""
+    longest = 0
+    for c in range(plan.columns.shape[0]):
+        part, value = plan.columns[c, PARTS], plan.columns[c, VALUE]
+        if part >= 0:
+            longest = max(longest, stage_sum(arena, work, slot, part, plan.columns[c, SUMS], value, False, start, end))
+            squares = plan.columns[c, SQUARES]
+            if squares >= 0:
+                longest = max(longest, stage_sum(arena, work, slot, part + 1, squares, value, True, start, end))
+    arena.control[NEED] = longest
+    return longest <= arena.parts.shape[2]
+
+
+@inner
+def absorb(plan: Plan, arena: Arena, work: Work, slot: int, start: int, end: int) -> None:
+    """Add rows [start, end), whose sums are staged, to the base of ``slot``."""
+    base, cells = arena.base[slot], arena.cells
+    base[0] += end - start
+    for c in range(plan.columns.shape[0]):
+        at, value = BASE_COUNT + BASE_FIELDS * c, plan.columns[c, VALUE]
+        for row in range(start, end):
+            x = cells[row, value]
+            if x == x:
+                base[at + BASE_PRESENT] += 1.0
+                base[at + BASE_MIN] = min(base[at + BASE_MIN], x)
+                base[at + BASE_MAX] = max(base[at + BASE_MAX], x)
+                base[at + BASE_LAST] = x
+    for part in range(arena.parts.shape[1]):
+        for i in range(arena.parts.shape[2]):
+            arena.parts[slot, part, i] = work.terms[part, i] if i < work.lengths[part] else 0.0

@@ -1,0 +1,22 @@
+"""How the kernel is compiled: inner functions, and one outer function kept on disk.
+
+Numba keeps a compiled function with all it calls, but looks only at the outer function's file to see whether it is
+stale. ``source_digest`` is put into the outer function's closure, which is part of the key on disk: an edit of any
+module of the kernel compiles it anew.
+"""
+
+import zlib
+from pathlib import Path
+
+from numba import njit
+
+# Never called from Python: without the two wrappers the kernel compiles in 14 s instead of 18 (2 cores, cold).
+inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def source_digest() -> int:
+    """A number >= 0 that changes with the sources of the kernel."""
+    digest = 0
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest = zlib.crc32(path.read_bytes(), digest)
+    return digest

@@ -1,0 +1,131 @@
+"""Sums of doubles without loss: an exact sum kept as several doubles.
+
+* A **double-double** (high, low) with |low| <= ulp(high) / 2 carries a running sum in 106 bits. Adding to it says
+  whether the addition was exact, so a difference of two running sums is the exact sum of what lies between them as
+  long as no addition in between was lossy.
+* An **expansion** (Shewchuk 1997) is a list of doubles in increasing magnitude, none overlapping the next, whose sum is
+  the exact value. ``grow`` adds a double to it, ``rounded`` rounds it once, half to even. The two together are the
+  algorithm of ``math.fsum``, and equal it bit for bit.
+
+Nothing here may be compiled with ``fastmath``: every line is about rounding errors.
+"""
+
+import numpy as np
+from numba import njit
+
+LONGEST = 2048  # doubles in a working expansion: no two overlap, and the squares of legal inputs span fewer bits
+
+
+@njit
+def two_sum(a: float, b: float) -> tuple[float, float]:
+    """The rounded sum of two doubles, and what rounding lost."""
+    total = a + b
+    shadow = total - a
+    return total, (a - (total - shadow)) + (b - shadow)
+
+
+@njit
+def two_product(a: float, b: float) -> tuple[float, float]:
+    """The rounded product of two doubles, and what rounding lost (Dekker); no part of it may over- or underflow."""
+    product = a * b
+    spread = 134217729.0 * a  # 2**27 + 1 splits 53 bits into halves whose products are exact
+    a_high = spread - (spread - a)
+    a_low = a - a_high
+    spread = 134217729.0 * b
+    b_high = spread - (spread - b)
+    b_low = b - b_high
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+@njit
+def divide(high: float, low: float, x: float) -> tuple[float, float]:
+    """A double-double divided by a double, within 2**-104 of it."""
+    quotient = high / x
+    product, rest = two_product(quotient, x)
+    return two_sum(quotient, (((high - product) - rest) + low) / x)
+
+
+@njit
+def add(high: float, low: float, x: float) -> tuple[float, float, bool]:
+    """A double-double plus a double, and whether anything was lost; at most 2**-105 of the larger high is."""
+    total, rest = two_sum(high, x)
+    tail, lost = two_sum(low, rest)
+    high, low = two_sum(total, tail)
+    return high, low, lost != 0.0
+
+
+@njit
+def grow(parts: np.ndarray, n: int, x: float) -> int:
+    """Add ``x`` to the expansion ``parts[:n]`` in place; returns its new length (at most n + 1)."""
+    kept = 0
+    for j in range(n):
+        x, rest = two_sum(x, parts[j])
+        if rest != 0.0:
+            parts[kept] = rest
+            kept += 1
+    if x != 0.0:
+        parts[kept] = x
+        kept += 1
+    return kept
+
+
+@njit
+def rounded(parts: np.ndarray, n: int) -> float:
+    """The exact sum of an expansion, rounded once to the nearest double, ties to even."""
+    if n == 0:
+        return 0.0
+    n -= 1
+    high = parts[n]
+    low = 0.0
+    while n > 0:
+        n -= 1
+        high, low = two_sum(high, parts[n])
+        if low != 0.0:
+            break
+    # A tie that a smaller part breaks: high was rounded to even, but the rest says which side is nearer.
+    if n > 0 and (low < 0.0) == (parts[n - 1] < 0.0):
+        away = low * 2.0
+        if (high + away) - high == away:
+            high += away
+    return high
+
+
+@njit
+def compress(parts: np.ndarray, n: int) -> int:
+    """Rewrite an expansion in as few doubles as it needs (about one per 53 bits it spans); returns its new length."""
+    if n < 2:
+        return n
+    bottom = n - 1
+    high = parts[bottom]
+    for i in range(n - 2, -1, -1):
+        high, rest = two_sum(high, parts[i])
+        if rest != 0.0:
+            parts[bottom] = high
+            bottom -= 1
+            high = rest
+    parts[bottom] = high
+    top = 0
+    for i in range(bottom + 1, n):
+        high, rest = two_sum(parts[i], high)
+        if rest != 0.0:
+            parts[top] = rest
+            top += 1
+    parts[top] = high
+    return top + 1
+
+
+@njit
+def difference(high: float, low: float, high_before: float, low_before: float, work: np.ndarray) -> float:
+    """(high + low) - (high_before + low_before), rounded once; ``work`` holds at least four doubles."""
+    total, rest = two_sum(high, -high_before)
+    tail, dust = two_sum(low, -low_before)
+    middle, grain = two_sum(rest, tail)
+    total, rest = two_sum(total, middle)
+    grain, lost = two_sum(grain, dust)
+    rest, lost_too = two_sum(rest, grain)
+    if lost == 0.0 and lost_too == 0.0:
+        return total + rest  # exactly the whole sum: this addition is its only rounding
+    n = grow(work, 0, high)
+    n = grow(work, n, low)
+    n = grow(work, n, -high_before)
+    return rounded(work, grow(work, n, -low_before))

@@ -1,0 +1,231 @@
+"""``ViewState``: one view's features on one shard, folded in compiled code.
+
+The kernel (``_run``) takes a batch of records in canonical order. For each it judges lateness, accepts the event
+(``accept.py``), and evaluates the features (``windows.py``) as of stream time for the store and as of the record's own
+time for a query. All state is in the arrays of an ``Arena``; the kernel cannot grow them, so it stops before the record
+that lacks room, Python doubles what is needed, and it goes on at that record.
+
+The kernel is compiled once per machine, not once per view, and kept on disk (see ``compiled.py``).
+"""
+
+import functools
+
+import numpy as np
+from headrace.features.kernel.accept import DONE, POOL_TOO_SMALL, accept, rebuild
+from headrace.features.kernel.arena import (
+    BUMP,
+    LENGTH,
+    NEED,
+    SEQ,
+    SIZE,
+    START,
+    STREAM_TIME,
+    Arena,
+    new_arena,
+    with_parts,
+    with_pool,
+    with_slots,
+)
+from headrace.features.kernel.compiled import inner, source_digest
+from headrace.features.kernel.folded import QUERY, UPDATE, Folded
+from headrace.features.kernel.layout import ANSWER_LATENESS, LATENESS, VALUE, Plan, Work, layout_of, work_for
+from headrace.features.kernel.windows import evaluate
+from headrace.features.plan import FoldPlan
+from numba import njit
+
+
+@inner
+def _store_row(plan: Plan, arena: Arena, work: Work, slot: int, i: int, out: Folded) -> None:
+    out.applied[i] = True
+    evaluate(plan, arena, work, slot, arena.slots[slot, STREAM_TIME], out.rows[i])
+
+
+@inner
+def _answer(plan: Plan, arena: Arena, work: Work, slot: int, at: int, i: int, out: Folded) -> None:
+    out.answered[i] = True
+    if out.applied[i] and at == arena.slots[slot, STREAM_TIME]:
+        for f in range(out.rows.shape[1]):
+            out.answers[i, f] = out.rows[i, f]
+    else:
+        evaluate(plan, arena, work, slot, at, out.answers[i])
+
+
+@inner
+def _run(begin: int, slot: np.ndarray, event_time: np.ndarray, flags: np.ndarray, values: np.ndarray, plan: Plan,
+         arena: Arena, work: Work, out: Folded) -> tuple[int, int]:
+    """Fold records from ``begin`` on; returns (status, record it stopped before)."""
+    for i in range(begin, slot.size):
+        key, at = slot[i], event_time[i]
+        state = arena.slots[key]
+        if flags[i] & UPDATE and at >= state[STREAM_TIME] - plan.terms[LATENESS]:
+            status = accept(plan, arena, work, key, at, values[i])
+            if status != DONE:
+                return status, i
+            _store_row(plan, arena, work, key, i, out)
+        out.stream_time[i], out.seq[i] = state[STREAM_TIME], state[SEQ]
+        if flags[i] & QUERY and at >= state[STREAM_TIME] - plan.terms[ANSWER_LATENESS]:
+            _answer(plan, arena, work, key, at, i, out)
+    return DONE, slot.size
+
+
+@inner
+def _rebuild_all(plan: Plan, arena: Arena, slots: int) -> None:
+    for slot in range(slots):
+        rebuild(plan, arena, slot)
+
+
+@functools.cache
+def _kernel():
+    """The compiled functions (run, rebuild_all), looked up on disk under a digest of their sources."""
+    digest = source_digest()
+
+    @njit(cache=True)
+    def run(begin, slot, event_time, flags, values, plan, arena, work, out):
+        if digest < 0:  # never; it is here to be in the closure
+            return DONE, begin
+        return _run(begin, slot, event_time, flags, values, plan, arena, work, out)
+
+    @njit(cache=True)
+    def rebuild_all(plan, arena, slots):
+        if digest >= 0:
+            _rebuild_all(plan, arena, slots)
+
+    return run, rebuild_all
+
+
+def _as_input(array: np.ndarray, dtype: type) -> np.ndarray:
+    """One array type for the kernel, whatever Arrow hands over: another type would compile it again."""
+    return np.require(array, dtype, ["C", "A", "W", "E"])
+
+
+class ViewState:
+    """What one shard knows of one view.
+
+    Parameters
+    ----------
+    plan : FoldPlan
+        The view, see ``headrace.features.plan``.
+    """
+
+    def __init__(self, plan: FoldPlan) -> None:
+        self.plan = plan
+        self._layout = layout_of(plan)
+        self._work = work_for(self._layout)
+        self._arena = new_arena(self._layout)
+        self._known = 0  # slots seen so far: 0 .. known - 1
+
+    def fold(self, slot: np.ndarray, event_time: np.ndarray, flags: np.ndarray, values: np.ndarray) -> Folded:
+        """Fold n records, in canonical order; a batch boundary changes nothing.
+
+        Parameters
+        ----------
+        slot : int32[n]
+            Key number, from 0 and dense: state is kept for every number up to the largest.
+        event_time : int64[n]
+            Milliseconds.
+        flags : uint8[n]
+            ``UPDATE`` (the event passed the view's filter), ``QUERY``, or both: the event is counted first.
+        values : float64[n, C]
+            The plan's columns; NaN = null. Sanitised: 0 or 2**-400 <= abs(x) < 2**500.
+
+        Returns
+        -------
+        Folded
+            See there. Late updates and refused queries are values in it.
+
+        Raises
+        ------
+        ValueError
+            The arrays do not fit each other or the plan: the caller is broken. Nothing was folded.
+        """
+        slot, event_time = _as_input(slot, np.int32), _as_input(event_time, np.int64)
+        flags, values = _as_input(flags, np.uint8), _as_input(values, np.float64)
+        n, columns, width = len(slot), len(self.plan.columns), len(self.plan.features)
+        if event_time.shape != (n,) or flags.shape != (n,) or values.shape != (n, columns):
+            raise ValueError(
+                f"{self.plan.uid}: fold expects {n} records with {columns} columns, got event_time {event_time.shape}, "
+                f"flags {flags.shape}, values {values.shape}")
+        if n and slot.min() < 0:
+            raise ValueError(f"{self.plan.uid}: slots are numbered from 0, got {slot.min()}")
+        out = Folded(np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.bool_),
+                     np.full((n, width), np.nan), np.full((n, width), np.nan))
+        if n:
+            self._known = max(self._known, int(slot.max()) + 1)
+            self._arena = with_slots(self._arena, self._known)
+        run, begin = _kernel()[0], 0
+        while begin < n:
+            status, begin = run(begin, slot, event_time, flags, values, self._layout.plan, self._arena, self._work, out)
+            if status != DONE:
+                grown = with_pool if status == POOL_TOO_SMALL else with_parts
+                self._arena = grown(self._arena, int(self._arena.control[NEED]))
+        return out
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """The state, as few arrays as it follows from; they share no memory with it.
+
+        ``slots`` int64[K, 4] (events kept, chunk size, stream time, seq), ``ts`` int64[N] and ``values`` float64[N, C]
+        of the events of slot 0, 1, ... one after the other, ``base`` and ``parts`` about evicted events. It is a
+        function of what was folded, not of where chunks lie.
+        """
+        slots = self._arena.slots[:self._known]
+        rows = _rows_of(slots[:, START], slots[:, LENGTH])
+        places = self._layout.plan.columns[:, VALUE]
+        return {
+            "slots": slots[:, [LENGTH, SIZE, STREAM_TIME, SEQ]],
+            "ts": self._arena.ts[rows],
+            "values": self._arena.cells[rows[:, None], places[None, :]],
+            "base": self._arena.base[:self._known].copy(),
+            "parts": self._arena.parts[:self._known].copy(),
+        }
+
+    @classmethod
+    def restore(cls, plan: FoldPlan, arrays: dict[str, np.ndarray]) -> "ViewState":
+        """The state a snapshot was taken of; it goes on exactly like the original.
+
+        Raises
+        ------
+        ValueError
+            The arrays are not a snapshot of this plan.
+        """
+        state = cls(plan)
+        layout, slots = state._layout, arrays["slots"]
+        events = int(slots[:, 0].sum())
+        parts = (len(slots), layout.parts, arrays["parts"].shape[2])
+        expected = {"slots": (len(slots), 4), "ts": (events,), "values": (events, len(plan.columns)),
+                    "base": (len(slots), layout.base_width), "parts": parts}
+        for name, shape in expected.items():
+            if arrays[name].shape != shape:
+                raise ValueError(
+                    f"{plan.uid}: snapshot array {name} has shape {arrays[name].shape}, expected {shape}; it was taken "
+                    "of another declaration: start from an older snapshot or rebuild the view")
+        state._load(arrays)
+        return state
+
+    def _load(self, arrays: dict[str, np.ndarray]) -> None:
+        known = self._known = len(arrays["slots"])
+        lengths, sizes = arrays["slots"][:, 0], arrays["slots"][:, 1]
+        by_size = np.argsort(-sizes, kind="stable")  # largest first keeps every chunk aligned, without gaps
+        starts = np.zeros(known, np.int64)
+        starts[by_size] = np.cumsum(sizes[by_size]) - sizes[by_size]
+        bump = int(sizes.sum())
+        arena = with_parts(with_pool(with_slots(self._arena, known), bump), arrays["parts"].shape[2])
+        arena.slots[:known, START], arena.slots[:known, 1:] = starts, arrays["slots"]
+        arena.control[BUMP] = bump
+        rows = _rows_of(starts, lengths)
+        arena.ts[rows] = arrays["ts"]
+        arena.cells[rows[:, None], self._layout.plan.columns[:, VALUE][None, :]] = arrays["values"]
+        arena.base[:known] = arrays["base"]
+        arena.parts[:known, :, :arrays["parts"].shape[2]] = arrays["parts"]
+        self._arena = arena
+        _kernel()[1](self._layout.plan, arena, known)
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory the state occupies."""
+        return sum(array.nbytes for array in self._arena)
+
+
+def _rows_of(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """start, start + 1, ... of every chunk, one after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))

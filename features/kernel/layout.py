@@ -1,0 +1,99 @@
+"""A ``FoldPlan`` as the few small arrays that drive the compiled kernel: it is compiled once, not once per view.
+
+* ``edges``: where windows begin and end, as distances (ms) behind t, ascending and distinct; a row searches each once.
+* ``features[f]``: (aggregation, column, lower edge, upper edge), edges as indices, LIFETIME as lower edge = no window.
+* ``columns[c]``: where column c keeps its numbers. A retained event is one row of the ``cells`` matrix, side by side
+  because they are read together (one cache line): for every column its value (NaN = null) and the number of non-null
+  values so far; if it is summed also the running sum (high, low) and the number of lossy additions so far; if it has a
+  standard deviation the same for the squares. "So far" counts from the key's first retained event.
+* ``terms``: the four times a record is judged by.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from headrace.features.kernel.exact import N_DIGITS, S1_DIGITS
+from headrace.features.kernel.expansions import LONGEST
+from headrace.features.plan import LIFETIME, Agg, FoldPlan
+
+ABSENT = -1
+
+AGG, COLUMN, LOWER, UPPER = range(4)               # fields of features[f]
+VALUE, SUMS, SQUARES, EXTREMES, PARTS = range(5)   # fields of columns[c]: offsets into cells, blocks, parts; or ABSENT
+LATENESS, ANSWER_LATENESS, HORIZON, ENDLESS = range(4)  # fields of terms; ENDLESS = 1 if a feature has no window
+
+HIGH, LOW, LOSSY = range(3)                        # fields of a running sum, from its offset on
+BASE_COUNT, BASE_FIELDS = 1, 4                     # base[slot] = (events, then per column the four below)
+BASE_PRESENT, BASE_MIN, BASE_MAX, BASE_LAST = range(4)
+
+
+class Plan(NamedTuple):
+    """The arrays of the module's heading, all int64, as the kernel takes them."""
+
+    edges: np.ndarray
+    features: np.ndarray
+    columns: np.ndarray
+    terms: np.ndarray
+
+
+class Work(NamedTuple):
+    """Scratch memory of the kernel; nothing in it outlives a record."""
+
+    at: np.ndarray       # int64[edges] rows after each edge
+    terms: np.ndarray    # float64[max(parts, 1), LONGEST] expansions being built
+    lengths: np.ndarray  # int64[max(parts, 1)] their lengths
+    s1: np.ndarray       # int64[S1_DIGITS], int64[N_DIGITS] twice: the digit arrays of exact.py
+    s2: np.ndarray
+    product: np.ndarray
+
+
+class Layout(NamedTuple):
+    """A plan and the widths of the arrays its state needs."""
+
+    plan: Plan
+    cell_width: int   # doubles per retained event
+    extremes: int     # columns with minima and maxima
+    base_width: int   # doubles per key about evicted events; 0 without lifetime features
+    parts: int        # exact sums per key of evicted events
+
+
+def layout_of(plan: FoldPlan) -> Layout:
+    """Lay a plan out.
+
+    Every event with event time <= stream time - ``terms[HORIZON]`` may be evicted: an event accepted later is not
+    older than stream time - lateness, and the lowest edge of a query answered later, stream time - answer lateness
+    - max(window + shift), excludes it (windows) or counts it whole (lifetimes).
+    """
+    features, columns = plan.features, len(plan.columns)
+    lower = [LIFETIME if f.window_ms == LIFETIME else f.shift_ms + f.window_ms for f in features]
+    edges = sorted({f.shift_ms for f in features} | {edge for edge in lower if edge != LIFETIME})
+    endless = any(f.window_ms == LIFETIME for f in features)
+    horizon = max(plan.lateness_ms, plan.answer_lateness_ms + max(edges, default=0))
+
+    used = [{f.agg for f in features if f.column == c} for c in range(columns)]
+    placed = np.full((columns, 5), ABSENT, np.int64)
+    cell_width = extremes = parts = 0
+    for c, aggs in enumerate(used):
+        placed[c, VALUE], cell_width = cell_width, cell_width + 2
+        if aggs & {Agg.SUM, Agg.MEAN, Agg.STD}:
+            placed[c, SUMS], cell_width = cell_width, cell_width + 3
+            placed[c, PARTS], parts = parts, parts + endless
+        if Agg.STD in aggs:
+            placed[c, SQUARES], cell_width = cell_width, cell_width + 3
+            parts += endless
+        if aggs & {Agg.MIN, Agg.MAX}:
+            placed[c, EXTREMES], extremes = 2 * extremes, extremes + 1
+    index = {edge: i for i, edge in enumerate(edges)} | {LIFETIME: LIFETIME}
+    rows = [(f.agg, f.column, index[low], index[f.shift_ms]) for f, low in zip(features, lower, strict=True)]
+    return Layout(
+        Plan(np.array(edges, np.int64), np.array(rows, np.int64).reshape(-1, 4), placed,
+             np.array([plan.lateness_ms, plan.answer_lateness_ms, horizon, endless], np.int64)),
+        cell_width, extremes, (BASE_COUNT + BASE_FIELDS * columns) * endless, parts,
+    )
+
+
+def work_for(layout: Layout) -> Work:
+    """Scratch memory for a plan."""
+    parts = max(layout.parts, 1)
+    return Work(np.zeros(layout.plan.edges.size, np.int64), np.zeros((parts, LONGEST)), np.zeros(parts, np.int64),
+                np.zeros(S1_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64))

@@ -1,0 +1,163 @@
+"""Features of one key at one time, read from its chunk without scanning windows.
+
+``evaluate`` finds the row after each edge by binary search; a feature then covers rows [low, high) of the chunk, and,
+without a window, the base of evicted events before them:
+
+* count and non-null count are differences of positions and running counts;
+* sum and mean are differences of running sums, exact unless a lossy addition lies between: then the window is summed
+  anew, exactly;
+* min and max read whole superblocks, whole blocks, and single rows at the ends;
+* last is the row at which the running non-null count reached its final value;
+* std is in ``spread.py``.
+"""
+
+import numpy as np
+from headrace.features.kernel.arena import LENGTH, START, Arena, running
+from headrace.features.kernel.base import gather
+from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.expansions import difference, grow, rounded
+from headrace.features.kernel.layout import (
+    AGG,
+    BASE_COUNT,
+    BASE_FIELDS,
+    BASE_LAST,
+    BASE_MAX,
+    BASE_MIN,
+    BASE_PRESENT,
+    COLUMN,
+    EXTREMES,
+    HIGH,
+    LOSSY,
+    LOW,
+    LOWER,
+    PARTS,
+    SUMS,
+    UPPER,
+    VALUE,
+    Plan,
+    Work,
+)
+from headrace.features.kernel.limits import FAN_OUT_BITS
+from headrace.features.kernel.spread import std
+from headrace.features.plan import Agg
+
+COUNT, SUM, MEAN, MIN, MAX, STD, LAST = (int(agg) for agg in Agg)
+
+
+@inner
+def rows_until(ts: np.ndarray, low: int, high: int, newest: int) -> int:
+    """First row of the sorted ``ts[low:high]`` that is later than ``newest``."""
+    while low < high:
+        middle = (low + high) >> 1
+        if ts[middle] <= newest:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inner
+def total(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, start: int, low: int, high: int,
+          work: np.ndarray) -> float:
+    """Sum of column ``c`` over rows [low, high), and the base if ``endless``, rounded once."""
+    cells, at = arena.cells, plan.columns[c, SUMS]
+    faithful = running(cells, start, high, at + LOSSY) == running(cells, start, low, at + LOSSY)
+    n = gather(arena, slot, plan.columns[c, PARTS], work) if endless else 0
+    if faithful and n == 0:
+        return difference(running(cells, start, high, at + HIGH), running(cells, start, high, at + LOW),
+                          running(cells, start, low, at + HIGH), running(cells, start, low, at + LOW), work)
+    if faithful:  # endless, so low == start
+        n = grow(work, n, running(cells, start, high, at + HIGH))
+        return rounded(work, grow(work, n, running(cells, start, high, at + LOW)))
+    for row in range(low, high):
+        x = cells[row, plan.columns[c, VALUE]]
+        if x == x:
+            n = grow(work, n, x)
+    return rounded(work, n)
+
+
+@inner
+def least(arena: Arena, value: int, sign: float, j: int, low: int, high: int) -> float:
+    """Smallest ``sign * x`` of rows [low, high) (inf if none); ``j`` is its place in blocks and superblocks."""
+    cells, best = arena.cells, np.inf
+    inside, far_inside = (1 << FAN_OUT_BITS) - 1, (1 << 2 * FAN_OUT_BITS) - 1
+    row = low
+    while row < high:
+        if row & far_inside == 0 and row + far_inside < high:
+            x = arena.supers[row >> 2 * FAN_OUT_BITS, j]
+            row += far_inside + 1
+        elif row & inside == 0 and row + inside < high:
+            x = arena.blocks[row >> FAN_OUT_BITS, j]
+            row += inside + 1
+        else:
+            x = sign * cells[row, value]
+            row += 1
+        if x < best:
+            best = x
+    return best
+
+
+@inner
+def last(cells: np.ndarray, start: int, value: int, low: int, high: int) -> float:
+    """Last non-null value of rows [low, high); NaN if there is none."""
+    present = running(cells, start, high, value + 1)
+    if present == running(cells, start, low, value + 1):
+        return np.nan
+    high -= 1
+    while low < high:  # the first row at which the count of non-nulls is final
+        middle = (low + high) >> 1
+        if cells[middle, value + 1] < present:
+            low = middle + 1
+        else:
+            high = middle
+    return cells[low, value]
+
+
+@inner
+def extreme(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, largest: bool, low: int, high: int) -> float:
+    """Min or max of column ``c``; NaN if there is no value."""
+    sign, j, field = (-1.0, 1, BASE_MAX) if largest else (1.0, 0, BASE_MIN)
+    best = least(arena, plan.columns[c, VALUE], sign, plan.columns[c, EXTREMES] + j, low, high)
+    if endless:
+        best = min(best, sign * arena.base[slot, BASE_COUNT + BASE_FIELDS * c + field])
+    return np.nan if best == np.inf else sign * best
+
+
+@inner
+def feature(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int, low: int, high: int,
+            endless: bool) -> float:
+    """Feature ``f`` over rows [low, high) of the chunk at ``start``."""
+    agg, c = plan.features[f, AGG], plan.features[f, COLUMN]
+    if c < 0:
+        return high - low + (arena.base[slot, 0] if endless else 0.0)
+    value, base = plan.columns[c, VALUE], BASE_COUNT + BASE_FIELDS * c
+    n = running(arena.cells, start, high, value + 1) - running(arena.cells, start, low, value + 1)
+    if endless:
+        n += arena.base[slot, base + BASE_PRESENT]
+    if agg == COUNT:
+        return n
+    if agg == SUM or (agg == MEAN and n > 0):
+        exact = total(plan, arena, slot, c, endless, start, low, high, work.terms[0])
+        return exact if agg == SUM else exact / n
+    if agg in (MIN, MAX):
+        return extreme(plan, arena, slot, c, endless, agg == MAX, low, high)
+    if agg == LAST:
+        newest = last(arena.cells, start, value, low, high)
+        return arena.base[slot, base + BASE_LAST] if endless and newest != newest else newest
+    if agg == STD and n >= 2:
+        return std(plan, arena, work, slot, c, endless, start, low, high, n)
+    return np.nan
+
+
+@inner
+def evaluate(plan: Plan, arena: Arena, work: Work, slot: int, at: int, out: np.ndarray) -> None:
+    """All features of ``slot`` as of time ``at`` (ms), into ``out`` float64[F]."""
+    start = arena.slots[slot, START]
+    high = start + arena.slots[slot, LENGTH]
+    for e in range(plan.edges.size):  # ascending distances, so each search ends where the one before began
+        high = rows_until(arena.ts, start, high, at - plan.edges[e])
+        work.at[e] = high
+    for f in range(plan.features.shape[0]):
+        lower = plan.features[f, LOWER]
+        low = start if lower < 0 else work.at[lower]
+        out[f] = feature(plan, arena, work, slot, f, start, low, work.at[plan.features[f, UPPER]], lower < 0)
