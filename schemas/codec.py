@@ -122,8 +122,12 @@ class BatchCodec:
         null = columns.forbidden_null(self.tree, batch)
         if null:
             raise SchemaError(f"{self.name}.{null}: null, but the schema says not null; fill it or declare [null, …]")
+        if batch.num_rows == 0:
+            return []
         if not self.fast:
             return self._writer.write(batch)
+        if any(column.offset and pa.types.is_nested(column.type) for column in batch.columns):
+            batch = batch.take(pa.array(np.arange(batch.num_rows)))  # arrow-rs misplaces slices of nested structs
         try:
             return _byte_strings(pyruhvro.serialize_record_batch(batch, self._text, 1))
         except (ValueError, *_panics()) as error:
