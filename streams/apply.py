@@ -14,7 +14,7 @@ from headrace.features.topology import Topology
 from headrace.models import Pipeline
 from headrace.schemas.errors import ServiceError
 from headrace.schemas.records import drift_counts_schema, drift_report_schema, mark_schema, tick_schema
-from headrace.schemas.registry import Registry
+from headrace.schemas.registry import Registry, record_subject, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.streams.settings import Settings
 
@@ -91,10 +91,10 @@ def register_schemas(topology: Topology, pipeline: Pipeline, settings: Settings,
     """Register the schemas of events and of everything shared; workers register their own records as they start."""
     names = TopicNames(pipeline.name, settings.prefix)
     for source in topology.sources:
-        registry.register(f"{names.source(source.topic)}-value", source.record)
-    registry.register(f"{names.marks}-Mark", mark_schema())
+        registry.register(value_subject(names.source(source.topic)), source.avro)
+    registry.register(value_subject(names.marks), mark_schema())
     for stage in topology.stages:
-        registry.register(f"{names.stage(stage.entity.name)}-Tick", tick_schema())
+        registry.register(record_subject(names.stage(stage.entity.name), tick_schema()), tick_schema())
     for model in pipeline.models:
-        registry.register(f"{names.drift_counts(model.name)}-value", drift_counts_schema())
-        registry.register(f"{names.drift(model.name)}-value", drift_report_schema())
+        registry.register(value_subject(names.drift_counts(model.name)), drift_counts_schema())
+        registry.register(value_subject(names.drift(model.name)), drift_report_schema())

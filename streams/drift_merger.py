@@ -16,9 +16,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from headrace.models import ModelSpec
 from headrace.models.artifact import Artifact
 from headrace.models.drift_windows import DriftWindows
-from headrace.schemas.codec import BatchCodec, arrow_schema
+from headrace.schemas.codec import BatchCodec
 from headrace.schemas.records import drift_report_schema
-from headrace.schemas.registry import Registry
+from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.collect import decode_messages, read_records
@@ -55,7 +55,7 @@ class DriftMerger:
             auto__offset__reset="earliest",
         ))
         self._producer = GaplessProducer(settings, f"{pipeline}.drift")
-        self._codec, self._arrow = BatchCodec(drift_report_schema()), arrow_schema(drift_report_schema())
+        self._codec = BatchCodec(drift_report_schema())
         self._status = StatusFile(status_path) if status_path else None
         self.counts: Counter[str] = Counter()
         self._windows: dict[str, DriftWindows] = {}
@@ -66,7 +66,7 @@ class DriftMerger:
             source = self._names.source(model.scores.topic)
             partitions = len(self._consumer.list_topics(source, timeout=10).topics[source].partitions)
             self._windows[model.name] = DriftWindows(model.name, artifact.digest, artifact.reference, partitions)
-            self._schema_ids[model.name] = self._registry.register(f"{topic}-value", drift_report_schema())
+            self._schema_ids[model.name] = self._registry.register(value_subject(topic), drift_report_schema())
             self._reported[model.name] = {_identity(r) for r in read_records(settings, topic, self._registry)}
 
     def run(self, stop: threading.Event) -> None:
@@ -89,7 +89,7 @@ class DriftMerger:
             fresh = [report for report in windows.due() if _identity(report) not in self._reported[model]]
             if not fresh:
                 continue
-            values = frame(self._schema_ids[model], self._codec.encode(pa.RecordBatch.from_pylist(fresh, self._arrow)))
+            values = frame(self._schema_ids[model], self._codec.encode(pa.RecordBatch.from_pylist(fresh, self._codec.arrow_schema)))
             keys = [f'["{r["feature"]}",{r["window_start"]}]'.encode() for r in fresh]
             self._producer.produce(self._names.drift(model), 0, keys, values)
             self._producer.flush()

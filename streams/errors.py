@@ -3,13 +3,14 @@
     ServiceError
     ├── DeliveryError    a record handed to a producer was not delivered: purge, exit, restart from what was committed
     ├── CommitError      offsets could not be committed: another member owns the partitions now, or the broker refuses
+    ├── EventFileError   a file of events is missing, unreadable or does not fit the schema
     ├── GapError         a log no longer reaches back to where a host has to continue
     └── SnapshotError    a snapshot cannot be written or does not belong to what wants to restore it
 """
 
 from headrace.schemas.errors import ServiceError, SettingsError
 
-__all__ = ["CommitError", "DeliveryError", "GapError", "ServiceError", "SettingsError", "SnapshotError"]
+__all__ = ["CommitError", "DeliveryError", "EventFileError", "GapError", "ServiceError", "SettingsError", "SnapshotError"]
 
 
 class DeliveryError(ServiceError):
@@ -18,6 +19,10 @@ class DeliveryError(ServiceError):
 
 class CommitError(ServiceError):
     """Offsets could not be committed."""
+
+
+class EventFileError(ServiceError):
+    """A file of events is missing, cannot be read or does not fit the schema."""
 
 
 class GapError(ServiceError):

@@ -19,9 +19,9 @@ import pyarrow.json
 import pyarrow.parquet
 
 from headrace.features import Source
-from headrace.features.admission import event_times
+from headrace.features.columns import int64_of, time_ms
 from headrace.features.kernel.limits import MIN_TIME
-from headrace.schemas.codec import arrow_schema
+from headrace.schemas.codec import BatchCodec
 from headrace.streams.errors import EventFileError
 
 MAX_JUMP_MS = 30 * 86_400_000  # one event further than this beyond all before it does not move the clock: a typing error
@@ -85,7 +85,7 @@ def read_events(source: Source, folder: Path) -> Events:
             f"{folder}: {what} for source {source.name}; expected exactly one of "
             + ", ".join(f"{source.name}{ending}" for ending in READERS)
         )
-    path, schema = found[0], arrow_schema(source.record)
+    path, schema = found[0], BatchCodec(source.avro).arrow_schema
     try:
         table = READERS[path.suffix](path, schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
@@ -96,6 +96,12 @@ def read_events(source: Source, folder: Path) -> Events:
         order = np.argsort(arrival, kind="stable")
         return Events(source, rows.take(pa.array(order)), arrival[order])
     return Events(source, rows, arrival_stamps(event_times(source, rows)))
+
+
+def event_times(source: Source, rows: pa.RecordBatch) -> np.ndarray:
+    """Return the event time of every row in ms; MIN_TIME where it is null."""
+    times, valid = int64_of(time_ms(rows.column(source.event_time), source.fields[source.event_time].unit))
+    return np.where(valid, times, MIN_TIME)
 
 
 def conform(table: pa.Table, schema: pa.Schema, where: Path) -> pa.RecordBatch:

@@ -12,7 +12,7 @@ from headrace.models import ModelSpec
 from headrace.models.artifact import Artifact
 from headrace.models.drift import window_counts
 from headrace.models.vector import VectorLayout
-from headrace.schemas.codec import BatchCodec, arrow_schema
+from headrace.schemas.codec import BatchCodec
 from headrace.schemas.records import avro_name, drift_counts_schema, prediction_schema
 from headrace.schemas.wire import frame
 from headrace.streams.join import ReadyEvents
@@ -65,9 +65,10 @@ class Predictor:
         self.digest = artifact.digest
         self._source = topology.sources[scored.source]
         schema = prediction_schema(model.name, self.layout.names, self.layout.view_names)
-        self._codec, self._arrow = BatchCodec(schema), arrow_schema(schema)
+        self._codec = BatchCodec(schema)
+        self._arrow = self._codec.arrow_schema
         self._schema_id = schema_id(schema)
-        self._counts_codec, self._counts_arrow = BatchCodec(drift_counts_schema()), arrow_schema(drift_counts_schema())
+        self._counts_codec = BatchCodec(drift_counts_schema())
         self._counts_id = counts_schema_id(drift_counts_schema())
 
     def predict(self, ready: ReadyEvents, partition: int, now_ms: int) -> Predicted:
@@ -127,7 +128,7 @@ class Predictor:
             "model": self.model.name, "model_digest": self.digest, "source": self._source.name, "partition": partition,
             "from_offset": span[0], "to_offset": span[1], "clock": clock, "windows": windows,
         }
-        batch = pa.RecordBatch.from_pylist([record], schema=self._counts_arrow)
+        batch = pa.RecordBatch.from_pylist([record], schema=self._counts_codec.arrow_schema)
         return frame(self._counts_id, self._counts_codec.encode(batch))[0]
 
 

@@ -14,14 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, TopicPartition
 
-from headrace.features.admission import event_times
 from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.keys import compact_keys, partitions_of
-from headrace.schemas.registry import Registry
+from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
-from headrace.streams.event_files import Events
+from headrace.streams.event_files import Events, event_times
 from headrace.streams.marks import write_marks
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.settings import Settings
@@ -42,7 +41,7 @@ class Outlet:
 
     def send(self, producer: GaplessProducer, events: Events, timestamps: np.ndarray | None) -> None:
         """Encode events and hand them over, each to the partition of its key."""
-        keys = compact_keys([events.rows.column(name) for name in events.source.key_fields])
+        keys = compact_keys([events.rows.column(name) for name in events.source.key])
         values = frame(self.schema_id, self.codec.encode(events.rows))
         partition = place(keys, len(self.next_offsets))
         for number in range(len(self.next_offsets)):
@@ -69,8 +68,8 @@ def open_outlets(events: Sequence[Events], names: TopicNames, settings: Settings
         topic = names.source(one.source.topic)
         count = len(watcher.list_topics(topic, timeout=10).topics[topic].partitions)
         ends = [watcher.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(count)]
-        schema_id = registry.register(f"{topic}-value", one.source.record)
-        outlets.append(Outlet(topic, one.source.name, BatchCodec(one.source.record), schema_id, np.array(ends, np.int64)))
+        schema_id = registry.register(value_subject(topic), one.source.avro)
+        outlets.append(Outlet(topic, one.source.name, BatchCodec(one.source.avro), schema_id, np.array(ends, np.int64)))
     watcher.close()
     return outlets
 

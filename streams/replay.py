@@ -8,7 +8,7 @@ There is one shard per stage and one partition per source; canonical order makes
 number of shards. Admission, keys, align, fold and the join are the live ones; only reading and encoding are absent.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from headrace.features.stage import LogSlice, SourceRecords, StageCore, StageOut
 from headrace.features.topology import Stage, Topology
 from headrace.schemas.keys import compact_keys
 from headrace.streams.event_files import Events
-from headrace.streams.join import AnswerBlock, AnswerJoin, ReadyEvents
+from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.scored import ScoredSource
 
 SLAB_EVENT_COUNT = 100_000  # events folded at once: large enough for columns to pay, small enough to bound memory
@@ -39,7 +39,8 @@ class Admitted:
 
 
 def replay(
-    topology: Topology, events: Sequence[Events], scored: Mapping[int, ScoredSource]
+    topology: Topology, events: Sequence[Events], scored: Mapping[int, ScoredSource],
+    on_output: Callable[[int, StageOutput], None] | None = None,
 ) -> Iterator[tuple[int, ReadyEvents]]:
     """Yield the scored events of every source with their answers, in order.
 
@@ -50,6 +51,8 @@ def replay(
         One for every source of the topology, in its order.
     scored : mapping of source index to ScoredSource
         What to answer; empty to fold only.
+    on_output : callable, optional
+        Sees every output of every stage core, with the stage's index.
 
     Yields
     ------
@@ -68,6 +71,8 @@ def replay(
             joins[source].add_events(table, admitted.offsets, asking.wants(admitted.rows), following)
         for number, stage in enumerate(topology.stages):
             output = cores[number].process(slice_of(topology, stage, slab, clock))
+            if on_output is not None:
+                on_output(number, output)
             for source, asking in scored.items():
                 for ask, block in asking.answer_blocks(number, output):
                     joins[source].add_answers(ask, block)
@@ -93,7 +98,7 @@ def _admitted(number: int, events: Events) -> Admitted:
     verdict = admit(events.source, events.rows, events.stamps)
     accepted = np.flatnonzero(verdict.accepted)
     take = pa.array(accepted)
-    keys = compact_keys([events.rows.column(name) for name in events.source.key_fields])
+    keys = compact_keys([events.rows.column(name) for name in events.source.key])
     text = pa.array([None if key is None else key.decode("latin-1") for key in keys], pa.string())
     return Admitted(
         number, verdict.batch.take(take), accepted, events.stamps[accepted], verdict.event_time[accepted], text.take(take)
@@ -137,7 +142,7 @@ def _source_records(topology: Topology, stage: Stage, events: Admitted, first: i
     row, role = np.array(rows, np.int64), np.array(roles, np.int16)
     order = np.lexsort((role, row))
     row, role = row[order], role[order]
-    carried = list(stage.carried(topology, events.source))
+    carried = list(stage.carried(events.source))
     return SourceRecords(
         source=events.source,
         position=np.arange(first, first + len(row), dtype=np.int32),

@@ -24,7 +24,7 @@ from headrace.features.admission import admit
 from headrace.features.topology import Topology
 from headrace.models.drift import DAY_MS
 from headrace.schemas.codec import BatchCodec
-from headrace.schemas.registry import Registry
+from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import bodies, split
 from headrace.streams.clocks import PartitionClock, clock_of
@@ -52,7 +52,8 @@ class Lane:
     def __init__(self, scored: ScoredSource, event_place: TopicPartition | None, row_place: TopicPartition | None) -> None:
         self.join = AnswerJoin(scored.asks)
         start = max(0, event_place.offset) if event_place else 0
-        self.clock = PartitionClock(clock_of((event_place.metadata or "") if event_place else ""), start)
+        committed = (event_place.metadata or "") if event_place else ""
+        self.clock = PartitionClock(clock_of(committed.partition(";")[0]), start)
         self.scored_to = start                      # next offset not yet covered by a commit
         self.scored_clock = self.clock.clock        # stamp of the last event scored
         self.row_position = max(0, row_place.offset) if row_place else 0
@@ -102,8 +103,8 @@ class Scorer:
         self._predictors = [
             Predictor(
                 topology, self._scored, model, artifact, self._events_topic,
-                lambda schema, topic=names.predictions(model.name): registry.register(f"{topic}-value", schema),
-                lambda schema, topic=names.drift_counts(model.name): registry.register(f"{topic}-value", schema),
+                lambda schema, topic=names.predictions(model.name): registry.register(value_subject(topic), schema),
+                lambda schema, topic=names.drift_counts(model.name): registry.register(value_subject(topic), schema),
             )
             for model, artifact in models
         ]
@@ -232,7 +233,7 @@ class Scorer:
         lanes = {p: self._lanes[p] for p in moved}
         offsets = []
         for partition, lane in lanes.items():
-            metadata = f"clock={lane.scored_clock}"
+            metadata = f"clock={lane.scored_clock};"  # ended, because the client may hand back bytes behind it
             offsets.append(TopicPartition(self._events_topic, partition, lane.event_position(), metadata))
             if self._scored.asks:
                 offsets.append(TopicPartition(self._rows_topic, partition, lane.rows_needed_from()))

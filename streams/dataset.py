@@ -1,0 +1,82 @@
+"""Feature vectors and labels of a model from events in files, through the replay host."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.features.topology import Topology
+from headrace.models import ModelSpec
+from headrace.models.labels import label_values
+from headrace.models.vector import VectorLayout
+from headrace.streams.event_files import Events, event_times
+from headrace.streams.join import ReadyEvents
+from headrace.streams.replay import replay
+from headrace.streams.scored import ScoredSource, vectors
+
+
+@dataclass(frozen=True)
+class ScoredEvents:
+    """The scored events of one source with their answers, in canonical order.
+
+    Attributes
+    ----------
+    scored : ScoredSource
+    ready : ReadyEvents
+        Offsets are row numbers of the source's file.
+    """
+
+    scored: ScoredSource
+    ready: ReadyEvents
+
+    def matrix(self, layout: VectorLayout, categories: Mapping[str, Sequence]) -> np.ndarray:
+        """Return the vectors of a model, float64[n, V]."""
+        return vectors(layout, self.scored, self.ready, categories)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a field of the events, or ``_event_time``, ``_stamp``, ``_key``."""
+        return self.ready.events.column(name)
+
+
+def replay_scored(topology: Topology, events: Sequence[Events], on_output=None) -> dict[int, ScoredEvents]:
+    """Replay events and collect every scored event with its answers, by source index.
+
+    Parameters
+    ----------
+    on_output : callable (stage index, StageOutput) -> None, optional
+        Sees every output of every stage core.
+    """
+    scored = {source: ScoredSource(topology, source) for source in topology.scored}
+    parts: dict[int, list[ReadyEvents]] = {source: [] for source in scored}
+    for source, ready in replay(topology, events, scored, on_output):
+        parts[source].append(ready)
+    return {source: ScoredEvents(scored[source], _joined(parts[source])) for source in scored if parts[source]}
+
+
+def _joined(parts: Sequence[ReadyEvents]) -> ReadyEvents:
+    return ReadyEvents(
+        np.concatenate([p.offsets for p in parts]),
+        pa.concat_tables([p.events for p in parts]).combine_chunks(),
+        tuple(np.concatenate(blocks) for blocks in zip(*(p.values for p in parts), strict=True)),
+        tuple(np.concatenate(blocks) for blocks in zip(*(p.marks for p in parts), strict=True)),
+    )
+
+
+def labels_of(model: ModelSpec, dataset: ScoredEvents, events: Sequence[Events], cut_ms: int) -> np.ndarray:
+    """Return float64[n]: 1, 0, or NaN where the label is not known at the cut."""
+    if model.label is None:
+        return np.full(len(dataset.ready.offsets), np.nan)
+    source = model.label.source
+    found = next((one for one in events if source is not None and one.source.name == source.name), None)
+    rows = None
+    if found is not None:
+        table = pa.Table.from_batches([found.rows])
+        rows = table.append_column("_event_time", pa.array(event_times(found.source, found.rows)))
+        rows = rows.append_column("_stamp", pa.array(found.stamps))
+    return label_values(model.label, dataset.ready.events, rows, cut_ms)
+
+
+def request_only(model: ModelSpec) -> ModelSpec:
+    """Return the model without its views: the baseline that shows what the stream is worth."""
+    return replace(model, name=f"{model.name}_request_only", inputs=model.requests)
