@@ -1,6 +1,6 @@
 """The fast codec, the reference codec and plain fastavro agree: on values, on types, on bytes, and on what is refused.
 
-The oracle of values is fastavro as anyone would call it, record by record, on schemas and records that Hypothesis makes.
+The oracle of values is fastavro as anyone would call it, record by record; Hypothesis makes schemas and records.
 """
 
 import io
@@ -9,10 +9,9 @@ import itertools
 import fastavro
 import pyarrow as pa
 import pytest
+from headrace.schemas.codec import BatchCodec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from headrace.schemas.codec import BatchCodec
 
 pytest.importorskip("pyruhvro")
 

@@ -1,7 +1,6 @@
 """Names of topics, groups and transactional ids."""
 
 import pytest
-
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.topics import TopicNames
 
@@ -24,8 +23,9 @@ def test_internal_names_carry_the_pipeline_and_public_ones_do_not():
 
 def test_two_runs_with_different_prefixes_share_no_name():
     def everything(names: TopicNames) -> set[str]:
-        per_name = [names.source, names.stage, names.rows, names.late, names.drift_counts, names.predictions, names.drift]
-        made = {each("x") for each in per_name} | {names.dead_letters, names.marks, names.features("x", 1)}
+        internal = [names.stage, names.rows, names.late, names.drift_counts]
+        made = {each("x") for each in [names.source, *internal, names.predictions, names.drift]}
+        made |= {names.dead_letters, names.marks, names.features("x", 1)}
         return made | {names.group("route"), names.transactional_id("route", "a")}
 
     one, two = everything(TopicNames("p", "one.")), everything(TopicNames("p", "two."))

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from headrace.schemas.wire import HEADER_BYTES, NOT_FRAMED, bodies, frame, split
 
 
