@@ -50,7 +50,8 @@ class Label(ByMeaning):
         if on is None and source is not None:
             on = source.key
         if not isinstance(on, Mapping):
-            on = {name: name for name in ((on,) if isinstance(on, str) else on or ())}
+            names = (on,) if isinstance(on, str) else on or ()
+            on = dict((name, name) if isinstance(name, str) else name for name in names)  # pairs: a Label being replaced
         written = {
             "source": source, "on": tuple(on.items()), "value": field(value) if isinstance(value, str) else value,
             "known_after": known_after, "absent": absent, "within": within,
