@@ -197,7 +197,7 @@ def _judge(payloads: list[bytes | None], fast_rows: FastRows | None, reader: Rec
     """Read each payload, by the fast path where there is one."""
     odd = [at for at, each in enumerate(payloads) if each is None or len(each) > MAX_PAYLOAD_BYTES]
     bad = [(at, _oddity(payloads[at])) for at in odd]
-    places = np.setdiff1d(np.arange(len(payloads)), odd, assume_unique=True)
+    places = np.delete(np.arange(len(payloads)), odd)
     usable = [payloads[at] for at in places.tolist()] if odd else payloads
     if sum(map(len, usable)) > MAX_BATCH_BYTES:
         raise ValueError(f"decode: more than {MAX_BATCH_BYTES} bytes in one call; hand over less at a time")

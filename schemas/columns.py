@@ -75,18 +75,19 @@ def forbidden_null(tree: Node, batch: pa.RecordBatch) -> str | None:
 
 
 def _null_in(node: Node, column: pa.Array, path: str) -> str | None:
-    if column.null_count:
-        if not node.nullable:
-            return path
+    null_count = column.null_count
+    if null_count and not node.nullable:
+        return path
+    if node.kind not in ("record", "array", "map"):
+        return None
+    if null_count:
         column = column.drop_null()
     if node.kind == "record":
         parts = zip(node.fields, column.flatten(), strict=True)
         return next(filter(None, (_null_in(each, part, f"{path}.{name}") for (name, each), part in parts)), None)
     if node.kind == "array":
         return _null_in(node.item, column.flatten(), f"{path}[]")
-    if node.kind == "map":
-        return _null_in(node.item, _entries(column)[1], f"{path}[]")
-    return None
+    return _null_in(node.item, _entries(column)[1], f"{path}[]")
 
 
 def _entries(column: pa.MapArray) -> tuple[pa.Array, pa.Array]:
