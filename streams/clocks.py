@@ -96,16 +96,18 @@ class PartitionClock:
     @property
     def metadata(self) -> str:
         """The clock as commit metadata; `clock_of` reads it."""
-        return f"clock={self.clock}"
+        return f"clock={self.clock};"
 
 
 def clock_of(metadata: str) -> int:
     """Read the clock out of commit metadata; NO_CLOCK where there is none.
 
+    What follows the first semicolon is another's business, or what a client found behind the text.
+
     Examples
     --------
-    >>> clock_of("clock=17"), clock_of("") == NO_CLOCK
+    >>> clock_of("clock=17;rest"), clock_of("") == NO_CLOCK
     (17, True)
     """
-    name, _, value = metadata.partition("=")
+    name, _, value = metadata.partition(";")[0].partition("=")
     return int(value) if name == "clock" and value.removeprefix("-").isdecimal() else NO_CLOCK

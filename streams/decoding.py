@@ -1,0 +1,122 @@
+"""Kafka values of a source to columns: the one decision of route and scorer about what can be read at all.
+
+The wire header names the schema an event was written with. The source's own schema is read by the fast codec; another
+one of the registry is resolved against it (older and newer versions of an event). What cannot be read is a value with a
+reason, the rest of the batch flows on. Whoever reads a source must agree on what counts, so nothing here depends on
+who asks.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from headrace.features.source import Source
+from headrace.schemas.codec import BatchCodec, ResolvingCodec
+from headrace.schemas.errors import SchemaError
+from headrace.schemas.registry import Registry, UnknownSchemaId, value_subject
+from headrace.schemas.wire import NOT_FRAMED, bodies, split
+
+MAX_EVENT_BYTES = 400 * 1024  # a stage record may be twice its event (float -> double) and must stay below 1 MiB
+
+
+class Unread(enum.StrEnum):
+    """Why an event could not be read; the codes are those of dead letters."""
+
+    NULL_VALUE = "null_value"                    # a tombstone: sources are logs of events, not tables
+    NOT_FRAMED = "not_framed"                    # no Confluent wire header
+    UNKNOWN_SCHEMA = "unknown_schema"            # the registry has no such schema id
+    INCOMPATIBLE_SCHEMA = "incompatible_schema"  # it has, but the source's schema cannot be read from it
+    UNDECODABLE = "undecodable"                  # not exactly one record of its schema
+    TOO_LARGE = "too_large"                      # more than MAX_EVENT_BYTES
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """n values: the m that could be read, and why the others could not."""
+
+    batch: pa.RecordBatch                      # m rows, columns of the source's schema
+    index: np.ndarray                          # int64[m], ascending: their places among the n values
+    unread: list[tuple[int, Unread, str]]      # (place, reason, words), ascending
+
+
+class SourceDecoder:
+    """Decodes the values of one source.
+
+    Parameters
+    ----------
+    source : Source
+        Resolved.
+    topic : str
+        Its topic, whose value subject holds the schema.
+    registry : Registry
+        Asked once per schema id; what it raises when it cannot be reached (ServiceError) passes.
+    """
+
+    def __init__(self, source: Source, topic: str, registry: Registry):
+        self._registry, self._schema = registry, source.avro
+        self._own = BatchCodec(self._schema)
+        self._codecs: dict[int, BatchCodec | ResolvingCodec] = {
+            registry.register(value_subject(topic), self._schema): self._own
+        }
+        self._incompatible: dict[int, str] = {}
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Decode n Kafka values."""
+        ids = split(values)
+        unread: list[tuple[int, Unread, str]] = []
+        pieces: list[pa.RecordBatch] = []
+        places: list[np.ndarray] = []
+        large = {place for place, value in enumerate(values) if value is not None and len(value) > MAX_EVENT_BYTES}
+        for place in large:
+            unread.append((place, Unread.TOO_LARGE, f"{len(values[place])} bytes; at most {MAX_EVENT_BYTES} are read"))
+        for schema_id in np.unique(ids).tolist():
+            rows = [place for place in np.flatnonzero(ids == schema_id).tolist() if place not in large]
+            codec = self._codec(schema_id)
+            if isinstance(codec, tuple):
+                unread += [(place, *codec) if values[place] is not None else _null(place) for place in rows]
+                continue
+            batch, good, bad = codec.decode_each(bodies([values[place] for place in rows]))
+            unread += [(rows[at], Unread.UNDECODABLE, words) for at, words in bad]
+            pieces.append(batch)
+            places.append(np.array(rows, np.int64)[good])
+        batch, index = self._in_order(pieces, places)
+        return Decoded(batch, index, sorted(unread))
+
+    def _in_order(self, pieces: list[pa.RecordBatch], places: list[np.ndarray]) -> tuple[pa.RecordBatch, np.ndarray]:
+        if len(pieces) == 1:
+            return pieces[0], places[0]
+        if not pieces:
+            return pa.RecordBatch.from_pylist([], schema=self._own.arrow_schema), np.empty(0, np.int64)
+        index = np.concatenate(places)
+        order = np.argsort(index)
+        table = pa.Table.from_batches(pieces).take(pa.array(order))
+        return table.combine_chunks().to_batches(max_chunksize=max(1, len(order)))[0], index[order]
+
+    def _codec(self, schema_id: int) -> BatchCodec | ResolvingCodec | tuple[Unread, str]:
+        if schema_id in self._codecs:
+            return self._codecs[schema_id]
+        if schema_id == NOT_FRAMED:
+            return Unread.NOT_FRAMED, "no Confluent wire header (one zero byte and a schema id)"
+        if schema_id in self._incompatible:
+            return Unread.INCOMPATIBLE_SCHEMA, self._incompatible[schema_id]
+        try:
+            written = self._registry.schema_of(schema_id)
+        except UnknownSchemaId as error:
+            return Unread.UNKNOWN_SCHEMA, str(error)
+        except SchemaError as error:
+            return self._refuse(schema_id, error)
+        try:
+            self._codecs[schema_id] = self._own if written == self._schema else ResolvingCodec(written, self._schema)
+        except SchemaError as error:
+            return self._refuse(schema_id, error)
+        return self._codecs[schema_id]
+
+    def _refuse(self, schema_id: int, error: SchemaError) -> tuple[Unread, str]:
+        self._incompatible[schema_id] = f"schema {schema_id}: {error}"
+        return Unread.INCOMPATIBLE_SCHEMA, self._incompatible[schema_id]
+
+
+def _null(place: int) -> tuple[int, Unread, str]:
+    return place, Unread.NULL_VALUE, "a null value"

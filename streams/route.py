@@ -1,0 +1,248 @@
+"""Routing one source: from fetched values to stage records and dead letters. Pure: no Kafka, no clock.
+
+    values ─ decode ─ admit ─┬─ per stage: entity keys of every binding ─ one column batch ─ Avro ─ by partition
+                 │      │    └─ …
+                 └──────┴─ dead letters with their reason
+
+1. Values that cannot be read, and events that do not count (`admission.admit`), become dead letters: original key,
+   value and headers, the reason beside them.
+2. For every stage, an event gives one record per binding (an event naming two airports reaches both); a binding whose
+   key is null gives none and is counted as keyless. Update or query: the binding tells, the record only names its role.
+3. A stage's records of one source partition go out in the order (offset, role): stages drop duplicates by that order.
+4. The target partition is the murmur2 hash of the entity key, as any Kafka client would choose it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from headrace.features.admission import Reason, admit, binding_keys
+from headrace.features.columns import plain, time_ms
+from headrace.features.topology import Stage, Topology
+from headrace.schemas.codec import BatchCodec
+from headrace.schemas.keys import partitions_of
+from headrace.schemas.records import stage_schema
+from headrace.schemas.registry import Registry, record_subject
+from headrace.schemas.topics import TopicNames
+from headrace.schemas.wire import frame
+from headrace.streams.decoding import SourceDecoder
+
+STAGE_RECORD_TOO_LARGE = "stage_record_too_large"
+REASON_HEADER = "x-reason-code"
+# as Kafka Connect names them, so that tools for its dead letters read ours
+MESSAGE_HEADER = "__connect.errors.exception.message"
+ORIGIN_HEADERS = ("__connect.errors.topic", "__connect.errors.partition", "__connect.errors.offset")
+
+
+@dataclass(frozen=True)
+class SourceSlice:
+    """n consecutive records of one source partition."""
+
+    topic: str
+    partition: int
+    offsets: np.ndarray                  # int64[n], rising
+    stamps: np.ndarray                   # int64[n], effective: never falling
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Sequence[tuple[str, bytes]]] = ()   # per record, or empty: none has any
+
+
+@dataclass(frozen=True)
+class StageRecords:
+    """Records for one partition of one stage topic, in order."""
+
+    topic: str
+    partition: int
+    keys: list[bytes]
+    values: list[bytes]
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """An event that is not used, byte for byte, and why."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+@dataclass
+class Routed:
+    """What became of a slice."""
+
+    records: list[StageRecords] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)   # events, keyless, missing, dead.<reason>
+
+
+class SourceRouter:
+    """Routes one source of a topology.
+
+    Parameters
+    ----------
+    topology : Topology
+    source : int
+        Index of the source.
+    names : TopicNames
+    registry : Registry
+        Schemas of stage records are registered here, once.
+    stage_partitions : dict of entity name to int
+        How many partitions each stage topic has.
+    max_record_bytes : int
+        Larger stage records are dead-lettered, all that the event gives to any stage with them.
+    """
+
+    def __init__(
+        self, topology: Topology, source: int, names: TopicNames, registry: Registry,
+        stage_partitions: dict[str, int], max_record_bytes: int,
+    ):
+        self._topology, self._source = topology, topology.sources[source]
+        self._decoder = SourceDecoder(self._source, names.source(self._source.topic), registry)
+        self._max_record_bytes = max_record_bytes
+        self._outlets = [
+            _Outlet(topology, stage, source, names, registry, stage_partitions[stage.entity.name])
+            for stage in topology.stages if source in stage.sources
+        ]
+
+    def route(self, slice_: SourceSlice) -> Routed:
+        """Route n records.
+
+        Raises
+        ------
+        ServiceError
+            The registry cannot be reached.
+        """
+        routed = Routed()
+        routed.counts["events"] += len(slice_.values)
+        decoded = self._decoder.decode(slice_.values)
+        refused = [(place, str(reason), words) for place, reason, words in decoded.unread]
+        verdict = admit(self._source, decoded.batch, slice_.stamps[decoded.index])
+        for row in np.flatnonzero(~verdict.accepted).tolist():
+            reason = Reason(int(verdict.reason[row]))
+            refused.append((int(decoded.index[row]), reason.name.lower(), f"{self._source.name}: {reason.name}"))
+        routed.counts["missing"] += sum(verdict.missing.values())
+        rows = np.flatnonzero(verdict.accepted)
+        batch = verdict.batch if len(rows) == len(verdict.accepted) else verdict.batch.take(pa.array(rows))
+        events = _Events(batch, decoded.index[rows], verdict.event_time[rows], slice_)
+        made = [outlet.records(events, routed.counts) for outlet in self._outlets]
+        large = self._too_large(made)
+        for place, size in sorted(large.items()):
+            words = f"a stage record of {size} bytes; at most {self._max_record_bytes} are sent"
+            refused.append((place, STAGE_RECORD_TOO_LARGE, words))
+        for outlet, part in zip(self._outlets, made, strict=True):
+            routed.records += outlet.by_partition(part, large)
+        for place, reason, words in sorted(refused):
+            routed.counts[f"dead.{reason}"] += 1
+            routed.dead_letters.append(_dead_letter(slice_, place, reason, words))
+        return routed
+
+    def _too_large(self, made: list["_Made"]) -> dict[int, int]:
+        """Places of events of which a stage record is too large, and its size."""
+        found: dict[int, int] = {}
+        for part in made:
+            if part.values and max(map(len, part.values)) > self._max_record_bytes - _ROOM_FOR_KEY:
+                for place, key, value in zip(part.places.tolist(), part.keys, part.values, strict=True):
+                    if len(key) + len(value) > self._max_record_bytes:
+                        found[place] = len(key) + len(value)
+        return found
+
+
+_ROOM_FOR_KEY = 4096  # below max_record_bytes by this, a value is large enough to look at its key as well
+
+
+@dataclass(frozen=True)
+class _Events:
+    """The m accepted events of a slice."""
+
+    batch: pa.RecordBatch
+    places: np.ndarray       # int64[m] in the slice
+    event_time: np.ndarray   # int64[m]
+    origin: SourceSlice
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The stage records of one stage, by (offset, role)."""
+
+    places: np.ndarray       # int64[r] in the slice
+    keys: list[bytes]
+    values: list[bytes]
+
+
+class _Outlet:
+    """One stage, seen from one source."""
+
+    def __init__(self, topology: Topology, stage: Stage, source: int, names: TopicNames, registry: Registry, n: int):
+        self._topology, self._bindings, self._partition_count = topology, stage.bindings_of(source), n
+        self._topic = names.stage(stage.entity.name)
+        self._carried = stage.carried(source)
+        self._fields = topology.sources[source].fields
+        schema = stage_schema(topology.pipeline, stage.entity.name, topology.sources[source].name, self._carried)
+        self._codec = BatchCodec(schema)
+        self._schema_id = registry.register(record_subject(self._topic, schema), schema)
+
+    def records(self, events: _Events, counts: Counter[str]) -> _Made:
+        """Encode every binding of every event."""
+        rows, roles, keys = [], [], []
+        for binding in self._bindings:
+            found = binding_keys(self._topology, binding, events.batch)
+            present = [row for row, key in enumerate(found) if key is not None]
+            counts["keyless"] += len(found) - len(present)
+            rows.append(np.array(present, np.int64))
+            roles.append(np.full(len(present), binding.role, np.int32))
+            keys += found if len(present) == len(found) else [found[row] for row in present]
+        row, role = np.concatenate(rows), np.concatenate(roles)
+        if len(self._bindings) > 1:
+            order = np.lexsort((role, row))
+            row, role, keys = row[order], role[order], [keys[at] for at in order.tolist()]
+        if not len(row):
+            return _Made(row, [], [])
+        values = frame(self._schema_id, self._codec.encode(self._columns(events, row, role)))
+        return _Made(events.places[row], keys, values)
+
+    def _columns(self, events: _Events, row: np.ndarray, role: np.ndarray) -> pa.RecordBatch:
+        origin, place = events.origin, events.places[row]
+        source_keys = [None if (key := origin.keys[at]) is None else key.decode("latin-1") for at in place.tolist()]
+        columns = {
+            "_partition": pa.array(np.full(len(row), origin.partition, np.int32)),
+            "_offset": pa.array(origin.offsets[place]),
+            "_stamp": pa.array(origin.stamps[place]),
+            "_role": pa.array(role),
+            "_key": pa.array(source_keys, pa.string()),
+            "_event_time": pa.array(events.event_time[row]),
+        }
+        whole = len(row) == events.batch.num_rows and len(self._bindings) == 1
+        taken = None if whole else pa.array(row)
+        for name in self._carried:
+            column = events.batch.column(name)
+            found = self._fields[name]
+            column = time_ms(column, found.unit) if found.kind == "time" else plain(column)
+            columns[name] = column if whole else column.take(taken)
+        return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+    def by_partition(self, made: _Made, without: dict[int, int]) -> list[StageRecords]:
+        """Sort records to their partitions, keeping their order; events at the places `without` are left out."""
+        if not made.keys:
+            return []
+        partition = partitions_of(made.keys, self._partition_count)
+        if without:
+            partition[np.isin(made.places, list(without))] = -1
+        found = []
+        for number in np.unique(partition).tolist():
+            at = np.flatnonzero(partition == number).tolist()
+            if number >= 0:
+                found.append(
+                    StageRecords(self._topic, number, [made.keys[i] for i in at], [made.values[i] for i in at])
+                )
+        return found
+
+
+def _dead_letter(slice_: SourceSlice, place: int, reason: str, words: str) -> DeadLetter:
+    origin = (slice_.topic, str(slice_.partition), str(int(slice_.offsets[place])))
+    ours = dict(zip(ORIGIN_HEADERS, origin, strict=True)) | {MESSAGE_HEADER: words, REASON_HEADER: reason}
+    own = [(name, value) for name, value in (slice_.headers[place] if slice_.headers else ()) if name not in ours]
+    return DeadLetter(
+        slice_.keys[place], slice_.values[place], own + [(name, text.encode()) for name, text in ours.items()]
+    )
