@@ -51,7 +51,7 @@ class Label(ByMeaning):
             on = source.key
         if not isinstance(on, Mapping):
             names = (on,) if isinstance(on, str) else on or ()
-            on = dict((name, name) if isinstance(name, str) else name for name in names)  # pairs: a Label being replaced
+            on = dict((name, name) if isinstance(name, str) else name for name in names)  # pairs: dataclasses.replace
         written = {
             "source": source, "on": tuple(on.items()), "value": field(value) if isinstance(value, str) else value,
             "known_after": known_after, "absent": absent, "within": within,

@@ -1,0 +1,34 @@
+"""What users import from the two packages they write against: sorted, complete, and nothing by accident."""
+
+import importlib
+from types import ModuleType
+
+import pytest
+
+SURFACE = {
+    "headrace.features": {
+        "Count", "Entity", "FeatureView", "Last", "Max", "Mean", "Min", "Source", "Std", "Sum", "field",
+    },
+    "headrace.models": {
+        "Label", "ModelSpec", "Pipeline", "category", "compile_pipeline", "day_of_week", "difference", "hour_of_day",
+        "number", "ratio",
+    },
+}
+
+
+@pytest.mark.parametrize("package", SURFACE)
+def test_all_is_sorted_and_complete(package):
+    module = importlib.import_module(package)
+    public = {
+        name for name, value in vars(module).items() if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert module.__all__ == sorted(module.__all__)
+    assert set(module.__all__) == public == SURFACE[package]
+
+
+@pytest.mark.parametrize("package", SURFACE)
+def test_everything_public_says_what_it_is(package):
+    module = importlib.import_module(package)
+    assert module.__doc__
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, f"{package}.{name} has no docstring"
