@@ -170,8 +170,8 @@ class ResolvingCodec:
     Raises
     ------
     SchemaError
-        The reader demands a field that the writer lacks and that has no default, or the two disagree about a time unit
-        (Avro would read the number as it stands, a thousand times too large).
+        The records have different names, or the reader demands a field that the writer lacks and that has no default,
+        or the two disagree about a time unit (Avro would read the number as it stands, a thousand times too large).
     """
 
     def __init__(self, writer: dict | str, reader: dict | str) -> None:
@@ -184,6 +184,10 @@ class ResolvingCodec:
         self.arrow_schema = columns.arrow_schema(self.tree)
         self.fast = False
         self._reader = RecordReader(self.writer, written, self.schema, self.tree)
+        mismatch = self._reader.mismatch()
+        if mismatch:
+            where = f"{self.name}: cannot read records of {written.name}"
+            raise SchemaError(f"{where}; give it that name or alias: {mismatch}")
 
     decode = BatchCodec.decode
 

@@ -15,6 +15,8 @@ from headrace.schemas.errors import SchemaError
 from headrace.schemas.lint import Node, without_logical
 from headrace.schemas.strict import Malformed, whole_record
 
+MAX_REASON = 300  # characters; fastavro writes whole schemas into its errors, and reasons travel in record headers
+
 # What fastavro raises for bytes that are no record: the end is missing, a number points nowhere, text is not UTF-8
 # (a ValueError), a decimal has too many digits, the reader's schema does not fit.
 _READ_ERRORS = (EOFError, IndexError, ValueError, OverflowError, ArithmeticError, struct.error, SchemaResolutionError)
@@ -39,13 +41,23 @@ class RecordReader:
         self._reader = fastavro.parse_schema(without_logical(reader)) if reader is not None else None
         self._schema = columns.arrow_schema(tree or written)
 
+    def mismatch(self) -> str | None:
+        """Why no record at all can be read as the reader's schema demands (another record name), or None."""
+        try:
+            fastavro.schemaless_reader(io.BytesIO(b""), self._writer, self._reader)
+        except SchemaResolutionError as error:
+            return str(error)[:MAX_REASON]
+        except _READ_ERRORS:
+            return None  # it got as far as the missing bytes
+        return None
+
     def read(self, payload: bytes) -> dict:
         """The values of one record; raises Malformed."""
         self._check(payload)
         try:
             return fastavro.schemaless_reader(io.BytesIO(payload), self._writer, self._reader)
         except _READ_ERRORS as error:
-            raise Malformed(f"{type(error).__name__}: {error}") from error
+            raise Malformed(f"{type(error).__name__}: {str(error)[:MAX_REASON]}") from error
 
     def read_each(self, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch, list[int], list[tuple[int, str]]]:
         """The records that can be read, their indices, and (index, reason) of the others."""

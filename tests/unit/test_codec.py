@@ -252,6 +252,9 @@ def test_a_record_is_read_with_another_schema():
 def test_schemas_that_never_resolve_or_resolve_wrongly_are_refused_at_once():
     with pytest.raises(SchemaError, match="R.b: the writer's schema lacks it"):
         ResolvingCodec(record(a="int"), record(a="int", b="int"))
+    with pytest.raises(SchemaError, match="S: cannot read records of R"):
+        ResolvingCodec(record(a="int"), record(a="int") | {"name": "S"})
+    assert ResolvingCodec(record(a="int"), record(a="int") | {"name": "S", "aliases": ["R"]}).decode([b"\x02"])
     with pytest.raises(SchemaError, match="written as timestamp-micros"):
         ResolvingCodec(record(t={"type": "long", "logicalType": "timestamp-micros"}),
                        record(t={"type": "long", "logicalType": "timestamp-millis"}))
