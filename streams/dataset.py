@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec
+from headrace.models import labels as label_inputs
 from headrace.models.labels import label_values
 from headrace.models.vector import VectorLayout
 from headrace.streams.event_files import Events, event_times
@@ -67,14 +68,15 @@ def labels_of(model: ModelSpec, dataset: ScoredEvents, events: Sequence[Events],
     """Return float64[n]: 1, 0, or NaN where the label is not known at the cut."""
     if model.label is None:
         return np.full(len(dataset.ready.offsets), np.nan)
-    source = model.label.source
-    found = next((one for one in events if source is not None and one.source.name == source.name), None)
-    rows = None
-    if found is not None:
-        table = pa.Table.from_batches([found.rows])
-        rows = table.append_column("_event_time", pa.array(event_times(found.source, found.rows)))
-        rows = rows.append_column("_stamp", pa.array(found.stamps))
-    return label_values(model.label, dataset.ready.events, rows, cut_ms)
+    own = label_inputs.Events(
+        dataset.ready.events, dataset.column("_event_time").to_numpy(), dataset.column("_stamp").to_numpy()
+    )
+    wanted = (model.label.source or model.scores).name
+    found = next(one for one in events if one.source.name == wanted)
+    if found.source.name == model.scores.name:
+        return label_values(model.label, own, own, cut_ms)
+    joined = label_inputs.Events(found.rows, event_times(found.source, found.rows), found.stamps)
+    return label_values(model.label, own, joined, cut_ms)
 
 
 def request_only(model: ModelSpec) -> ModelSpec:

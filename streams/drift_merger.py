@@ -65,7 +65,7 @@ class DriftMerger:
             topic = self._names.drift(model.name)
             source = self._names.source(model.scores.topic)
             partitions = len(self._consumer.list_topics(source, timeout=10).topics[source].partitions)
-            self._windows[model.name] = DriftWindows(model.name, artifact.digest, artifact.reference, partitions)
+            self._windows[model.name] = DriftWindows(model.name, artifact.digest, artifact.manifest.reference, partitions)
             self._schema_ids[model.name] = self._registry.register(value_subject(topic), drift_report_schema())
             self._reported[model.name] = {_identity(r) for r in read_records(settings, topic, self._registry)}
 

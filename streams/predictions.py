@@ -11,7 +11,7 @@ from headrace.features.topology import Topology
 from headrace.models import ModelSpec
 from headrace.models.artifact import Artifact
 from headrace.models.drift import window_counts
-from headrace.models.vector import VectorLayout
+from headrace.models.vector import Ask, VectorLayout
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.records import avro_name, drift_counts_schema, prediction_schema
 from headrace.schemas.wire import frame
@@ -64,7 +64,7 @@ class Predictor:
         self.layout = VectorLayout(model, topology)
         self.digest = artifact.digest
         self._source = topology.sources[scored.source]
-        schema = prediction_schema(model.name, self.layout.names, self.layout.view_names)
+        schema = prediction_schema(model.name, self.layout.names, [each.prefix for each in self.layout.expected])
         self._codec = BatchCodec(schema)
         self._arrow = self._codec.arrow_schema
         self._schema_id = schema_id(schema)
@@ -73,7 +73,7 @@ class Predictor:
 
     def predict(self, ready: ReadyEvents, partition: int, now_ms: int) -> Predicted:
         """Score events and encode one record each, in their order."""
-        matrix = vectors(self.layout, self._scored, ready, self.artifact.categories)
+        matrix = vectors(self.layout, self._scored, ready, self.artifact.manifest.categories)
         scores = self.artifact.score(matrix)
         batch = self._records(ready, partition, matrix, scores, now_ms)
         keys = [None if k is None else k.encode("latin-1") for k in ready.events.column("_key").to_pylist()]
@@ -89,7 +89,7 @@ class Predictor:
             [pa.array(matrix[:, i], from_pandas=True) for i in range(matrix.shape[1])],
             fields=list(self._arrow.field("features").type),
         )
-        views = [self._view_column(ready, name) for name in self.layout.view_names]
+        views = [self._view_column(ready, each) for each in self.layout.expected]
         view_fields = list(self._arrow.field("views").type)
         origin = [
             repeat(self._source.name, count), repeat(self._topic, count), pa.array(np.full(count, partition, np.int32)),
@@ -105,8 +105,7 @@ class Predictor:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self._arrow)
 
-    def _view_column(self, ready: ReadyEvents, name: str) -> pa.StructArray:
-        each = self.layout.view(name)
+    def _view_column(self, ready: ReadyEvents, each: Ask) -> pa.StructArray:
         ask = self._scored.asks[number := self._scored.ask_of(each.stage, each.role)]
         marks = ready.marks[number][:, ask.views.index(each.view)]
         known = marks[:, 0] == OK
@@ -114,7 +113,7 @@ class Predictor:
             repeat(each.uid, len(marks)), pa.array(marks[:, 0].astype(np.int32)),
             pa.array(marks[:, 1], mask=~known), pa.array(marks[:, 2], mask=~known),
         ]
-        return pa.StructArray.from_arrays(columns, fields=list(self._arrow.field("views").type.field(avro_name(name)).type))
+        return pa.StructArray.from_arrays(columns, fields=list(self._arrow.field("views").type.field(avro_name(each.prefix)).type))
 
     def counts(
         self, partition: int, span: tuple[int, int], clock: int, ready: ReadyEvents | None, predicted: Predicted | None
@@ -122,7 +121,7 @@ class Predictor:
         """Encode the drift counts of events in offsets [span[0], span[1]) of one partition; no events move the clock only."""
         windows = [] if ready is None or predicted is None else window_counts(
             predicted.matrix, predicted.scores, ready.events.column("_event_time").to_numpy(),
-            ready.events.column("_stamp").to_numpy(), self.artifact.reference,
+            ready.events.column("_stamp").to_numpy(), self.artifact.manifest.reference,
         )
         record = {
             "model": self.model.name, "model_digest": self.digest, "source": self._source.name, "partition": partition,

@@ -55,7 +55,7 @@ class Work:
 
     def artifacts(self, models: Sequence[ModelSpec]) -> list[tuple[ModelSpec, Artifact]]:
         """Load the artifacts of models; each must fit the pipeline."""
-        return [(m, Artifact.load(Path(self.settings.models_dir), VectorLayout(m, self.topology))) for m in models]
+        return [(m, Artifact.load(self.settings.models_dir, m.name, VectorLayout(m, self.topology))) for m in models]
 
 
 def run_roles(roles: Sequence[str], work: Work) -> None:

@@ -5,7 +5,7 @@ from a stage core's output in the replay, `AnswerReader` from the rows topic in 
 the request's own inputs in the order the model was trained with.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,6 +55,18 @@ class ScoredSource:
     @cached_property
     def _ask_index(self) -> dict[tuple[int, int], int]:
         return {(ask.stage, ask.role): number for number, ask in enumerate(self.asks)}
+
+    def view_values(self, ready: ReadyEvents, stage: int, role: int, view: int) -> np.ndarray:
+        """Return float64[n, F]: what one view answered, all its features in the order of its plan."""
+        number = self.ask_of(stage, role)
+        plans = self.topology.stages[stage].views
+        before = 0
+        for each in self.asks[number].views:
+            width = len(plans[each].features)
+            if each == view:
+                return ready.values[number][:, before : before + width]
+            before += width
+        raise KeyError(f"view {view} is not asked in role {role} of stage {stage}")
 
     def wants(self, rows: pa.RecordBatch) -> np.ndarray:
         """Return uint64[n]: bit k set where the event has a key for ask k."""
@@ -133,17 +145,12 @@ def _column(batch: pa.RecordBatch, name: str, kind: type = np.float64) -> np.nda
 
 
 def vectors(
-    layout: VectorLayout, scored: ScoredSource, ready: ReadyEvents, categories: dict[str, Sequence[str]] | None
+    layout: VectorLayout, scored: ScoredSource, ready: ReadyEvents, categories: Mapping[str, Sequence]
 ) -> np.ndarray:
     """Return the model's feature matrix, float64[n, V], for events whose answers are complete."""
     batch = ready.events.combine_chunks().to_batches()[0]
-    matrix = np.full((len(batch), len(layout.names)), np.nan)
-    request, columns = layout.request_matrix(batch, categories)
-    matrix[:, columns] = request
-    for each in layout.expected:
-        number = scored.ask_of(each.stage, each.role)
-        matrix[:, each.columns] = ready.values[number][:, each.features]
-    return matrix
+    answers = [scored.view_values(ready, each.stage, each.role, each.view) for each in layout.expected]
+    return layout.matrix(batch, categories, answers)
 
 
 __all__ = ["NOT_ASKED", "OK", "TOO_LATE", "AnswerReader", "ScoredSource", "vectors"]

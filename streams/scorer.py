@@ -112,6 +112,7 @@ class Scorer:
         self._status = StatusFile(status_path) if status_path else None
         self.counts: Counter[str] = Counter()
         self._lanes: dict[int, Lane] = {}
+        self._marked: dict[int, list[tuple[int, int]]] = defaultdict(list)  # for lanes that are still to come
         self._generation, self._last_commit = 0, time.monotonic()
         topics = [self._events_topic] + ([self._rows_topic] if self._scored.asks else [])
         role = f"score.{self._source.name}"
@@ -143,6 +144,9 @@ class Scorer:
             partition: Lane(self._scored, at.get(self._events_topic), at.get(self._rows_topic))
             for partition, at in found.items()
         }
+        for partition, lane in self._lanes.items():
+            for offset, clock in self._marked[partition]:
+                lane.clock.mark(offset, clock)
 
     def _take_in(self, messages: Sequence[Message]) -> None:
         groups: dict[tuple[str, int], list[Message]] = defaultdict(list)
@@ -196,8 +200,10 @@ class Scorer:
         """Lift clocks of partitions with nothing to read: by marks in a replay, by the end of the log on live topics."""
         if self._marks is not None:
             for mark in self._marks.poll():
-                if mark.source == self._source.name and mark.partition in self._lanes:
-                    self._lanes[mark.partition].clock.mark(mark.offset, mark.clock)
+                if mark.source == self._source.name:
+                    self._marked[mark.partition].append((mark.offset, mark.clock))
+                    if mark.partition in self._lanes:
+                        self._lanes[mark.partition].clock.mark(mark.offset, mark.clock)
         elif time.monotonic() - self._last_commit > OFFSETS_ONLY_S:
             now_ms = time.time_ns() // 1_000_000
             for partition, lane in self._lanes.items():

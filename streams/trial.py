@@ -1,0 +1,210 @@
+"""A trial: a pipeline on files of events, through real Kafka, and the proof that what came out is right.
+
+    train on events before `train_until` (replay host) ─┐
+    services, topics, schemas, Feast repository ────────┤
+                                                        ├─> workers ─> publish [train_until - warm-up, until) ─> settle
+    evaluation: streamed = replayed, store = last rows, predictions = scored events ─> report.json
+    latency: the same workers on live topics, paced events stamped by the broker
+
+The report is made of what a user could read: predictions, drift reports, dead letters and Feast's own look-ups.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace.features.topology import Topology
+from headrace.infra.embedded.process import Children
+from headrace.infra.embedded.services import Services
+from headrace.models import ModelSpec, Pipeline, compile_pipeline
+from headrace.models.artifact import Artifact
+from headrace.models.training import train
+from headrace.models.vector import VectorLayout
+from headrace.schemas.registry import Registry
+from headrace.schemas.topics import TopicNames
+from headrace.streams.accounting import Accounting
+from headrace.streams.apply import create_topics, register_schemas, topic_plans
+from headrace.streams.cluster import Cluster, default_plan
+from headrace.streams.dataset import labels_of, replay_scored, request_only
+from headrace.streams.errors import EventFileError
+from headrace.streams.event_files import Events, read_events
+from headrace.streams.feast_setup import apply_feast
+from headrace.streams.publish import publish_replay
+from headrace.streams.settings import Settings
+
+STALLED_S = 60.0  # without any group moving: something is broken
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What to try.
+
+    Attributes
+    ----------
+    pipeline : str
+        MODULE:OBJECT.
+    events : Path
+        Folder with one file per source.
+    train_until, until : int
+        Milliseconds: training takes events that arrived before the first, the stream those up to the second.
+    folder : Path
+        For models, logs, snapshots, the Feast repository.
+    partitions, workers : int
+        Of every source and stage; processes per role.
+    rate_per_s, paced_s : float
+        Of the latency measurement; 0 seconds: none.
+    """
+
+    pipeline: str
+    events: Path
+    train_until: int
+    until: int
+    folder: Path
+    partitions: int = 2
+    workers: int = 1
+    rate_per_s: float = 500.0
+    paced_s: float = 20.0
+
+
+@dataclass
+class Steps:
+    """Names and durations of what a trial does; `announce` tells whoever watches."""
+
+    announce: Callable[[str], None] = lambda text: None
+    count: Callable[[str, int, int], None] = lambda name, done, total: None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str, text: str) -> Iterator[None]:
+        """Time a step."""
+        self.announce(text)
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 2)
+
+
+@dataclass
+class Trained:
+    """A pipeline with its trained models."""
+
+    pipeline: Pipeline
+    topology: Topology
+    artifacts: dict[str, Artifact]
+    baselines: dict[str, tuple[VectorLayout, Artifact]]
+
+
+def read_all(topology: Topology, folder: Path) -> list[Events]:
+    """Read the events of every source, in the topology's order."""
+    if not folder.is_dir():
+        raise EventFileError(f"{folder}: no such folder; expected one file per source in it")
+    return [read_events(source, folder) for source in topology.sources]
+
+
+def warm_up_ms(topology: Topology) -> int | None:
+    """Return how much history the longest window needs; None when a feature looks back for ever."""
+    plans = [view for stage in topology.stages for view in stage.views]
+    if any(feature.window_ms < 0 for plan in plans for feature in plan.features):
+        return None
+    return max((f.window_ms + f.shift_ms + p.answer_lateness_ms for p in plans for f in p.features), default=0)
+
+
+def streamed_part(topology: Topology, events: Sequence[Events], plan: TrialPlan) -> list[Events]:
+    """Return the events to stream: those after the cut, and the history that their windows need."""
+    back = warm_up_ms(topology)
+    start = -(2**62) if back is None else plan.train_until - back
+    return [one.between(start, plan.until) for one in events]
+
+
+def train_models(pipeline: Pipeline, topology: Topology, events: Sequence[Events], plan: TrialPlan) -> Trained:
+    """Train every model on what had arrived before the cut, and its request-only baseline beside it."""
+    known = [one.between(-(2**62), plan.train_until) for one in events]
+    datasets = replay_scored(topology, known)
+    artifacts, baselines = {}, {}
+    for model in pipeline.models:
+        layout = VectorLayout(model, topology)
+        if layout.source not in datasets:
+            raise EventFileError(f"{plan.events}: no events of {model.scores.name} arrived before the cut; nothing to train")
+        dataset = datasets[layout.source]
+        labels = labels_of(model, dataset, known, plan.train_until)
+        times = dataset.column("_event_time").to_numpy()
+        categories = layout.category_values(dataset.ready.events)
+        span = (int(times.min()), int(times.max()) + 1)
+        artifacts[model.name] = train(layout, dataset.matrix(layout, categories), labels, categories, span_ms=span, threads=2)
+        baselines.update(_baseline(model, topology, dataset, labels, span))
+        artifacts[model.name].save(plan.folder / "models")
+    return Trained(pipeline, topology, artifacts, baselines)
+
+
+def _baseline(model: ModelSpec, topology: Topology, dataset, labels: np.ndarray, span: tuple[int, int]) -> dict:
+    if not model.requests or not model.views:
+        return {}
+    layout = VectorLayout(request_only(model), topology)
+    categories = layout.category_values(dataset.ready.events)
+    artifact = train(layout, dataset.matrix(layout, categories), labels, categories, span_ms=span, threads=2)
+    return {model.name: (layout, artifact)}
+
+
+def settings_for(services: Services, plan: TrialPlan, **changes: Any) -> Settings:
+    """Return the settings of the trial's workers."""
+    return Settings(
+        bootstrap=services.bootstrap, registry=services.registry_url, redis=services.redis,
+        state_url=str((plan.folder / "state").absolute()), models_dir=str((plan.folder / "models").absolute()), **changes,
+    )
+
+
+def prepare(trained: Trained, settings: Settings, plan: TrialPlan) -> Registry:
+    """Create topics, schemas and the Feast repository."""
+    registry = Registry(settings.registry)
+    create_topics(settings, topic_plans(trained.topology, trained.pipeline, settings, plan.partitions))
+    register_schemas(trained.topology, trained.pipeline, settings, registry)
+    apply_feast(plan.folder / "feast", trained.topology, settings)
+    return registry
+
+
+def stream(
+    trained: Trained, events: Sequence[Events], settings: Settings, plan: TrialPlan, children: Children, steps: Steps
+) -> Cluster:
+    """Start the workers, publish the events and wait until every one is accounted for."""
+    registry = prepare(trained, settings, plan)
+    cluster = Cluster(children, plan.pipeline, settings, plan.folder / "run")
+    cluster.start(default_plan(plan.workers))
+    names = TopicNames(trained.pipeline.name, settings.prefix)
+    total = sum(len(one.stamps) for one in events)
+    sent = 0
+
+    def published(count: int) -> None:
+        nonlocal sent
+        sent += count
+        steps.count("published", sent, total)
+        cluster.check()
+
+    publish_replay(events, names, settings, registry, published)
+    accounting = Accounting(trained.topology, settings, plan.partitions)
+    accounting.settle(STALLED_S, cluster.check, lambda backlog: steps.count("left", backlog.total, total))
+    return cluster
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write the report as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
+    draft.replace(path)
+
+
+def compiled(pipeline: Pipeline) -> Topology:
+    """Compile a pipeline whose schemas are all known."""
+    return compile_pipeline(pipeline)
+
+
+__all__ = [
+    "Steps", "Trained", "TrialPlan", "dataclasses", "read_all", "settings_for", "stream", "streamed_part", "train_models",
+    "warm_up_ms", "write_report",
+]
