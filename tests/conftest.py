@@ -1,0 +1,22 @@
+"""Fixtures every kind of test may ask for."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from headrace.infra.embedded.services import Services, embedded_services
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """Kafka, registry and Valkey, started when the first test asks and shared by all; keep apart by `unique` names."""
+    with tempfile.TemporaryDirectory(prefix="headrace-tests-") as folder, embedded_services(Path(folder)) as running:
+        yield running
+
+
+@pytest.fixture
+def unique() -> str:
+    """A prefix for topics, groups, subjects and keys that no other test has, like ``t3f2a.``."""
+    return f"t{uuid.uuid4().hex[:8]}."
