@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from headrace.schemas.codec import BatchCodec
@@ -42,6 +43,21 @@ def read_topic(settings: Settings, topic: str) -> Iterator[list[Message]]:
                 raise ServiceError(f"{topic}: no record for {TIMEOUT_S:.0f} s before the end {ends}; is the broker alive?")
     finally:
         consumer.close()
+
+
+def read_table(settings: Settings, topic: str, registry: Registry) -> pa.Table | None:
+    """Return all committed records of a topic of one schema as columns; None when there is none."""
+    batches: list[pa.RecordBatch] = []
+    codecs: dict[int, BatchCodec] = {}
+    for messages in read_topic(settings, topic):
+        values = [m.value() for m in messages]
+        ids = set(split(values).tolist())
+        for schema_id in ids - set(codecs):
+            codecs[schema_id] = BatchCodec(registry.schema_of(schema_id))
+        if len(codecs) > 1:
+            raise ServiceError(f"{topic}: records of {len(codecs)} schemas; expected one")
+        batches.append(codecs[ids.pop()].decode(bodies(values)))
+    return pa.Table.from_batches(batches) if batches else None
 
 
 def read_records(settings: Settings, topic: str, registry: Registry) -> Iterator[dict]:

@@ -3,11 +3,10 @@
 All comparisons count `compared` and `different`; nothing here judges what difference would be acceptable, because none is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -36,31 +35,6 @@ def same_bits(left: np.ndarray, right: np.ndarray) -> Comparison:
     bits = [np.ascontiguousarray(np.where(np.isnan(side), np.nan, side)).view(np.int64) for side in (left, right)]
     both_null = np.isnan(left) & np.isnan(right)
     return Comparison(left.size, int(((bits[0] != bits[1]) & ~both_null).sum()))
-
-
-def parity(streamed: pa.Table, replayed_keys: Sequence, replayed: np.ndarray) -> tuple[Comparison, int]:
-    """Compare streamed feature vectors with those of the replay, event by event.
-
-    Parameters
-    ----------
-    streamed : Table
-        One row per prediction: ``key`` identifying the event, and one float64 column per feature, in vector order.
-    replayed_keys : sequence
-        Keys of the replayed events, row by row of `replayed`.
-    replayed : float64[n, V]
-
-    Returns
-    -------
-    Comparison, number of events that only one side has
-    """
-    place = {key: row for row, key in enumerate(replayed_keys)}
-    rows = np.array([place.get(key, -1) for key in streamed.column("key").to_pylist()], np.int64)
-    known = rows >= 0
-    matrix = np.stack(
-        [streamed.column(name).to_numpy() for name in streamed.column_names if name != "key"], axis=1
-    ) if streamed.num_columns > 1 else np.empty((len(rows), 0))
-    one_sided = int((~known).sum()) + len(place) - len(np.unique(rows[known]))
-    return same_bits(matrix[known], replayed[rows[known]]), one_sided
 
 
 def compare_rows(expected: Mapping[tuple, Mapping[str, float | int | None]], read: Mapping[tuple, Mapping]) -> Comparison:

@@ -39,11 +39,11 @@ class Outlet:
     schema_id: int
     next_offsets: np.ndarray
 
-    def send(self, producer: GaplessProducer, events: Events, timestamps: np.ndarray | None) -> None:
-        """Encode events and hand them over, each to the partition of its key."""
+    def send(self, producer: GaplessProducer, events: Events, timestamps: np.ndarray | None, first_row: int = 0) -> None:
+        """Encode events and hand them over, each to the partition of its key; `first_row` is their place in the file."""
         keys = compact_keys([events.rows.column(name) for name in events.source.key])
         values = frame(self.schema_id, self.codec.encode(events.rows))
-        partition = place(keys, len(self.next_offsets))
+        partition = place(keys, len(self.next_offsets), first_row)
         for number in range(len(self.next_offsets)):
             rows = np.flatnonzero(partition == number).tolist()
             if rows:
@@ -52,12 +52,23 @@ class Outlet:
                 self.next_offsets[number] += len(rows)
 
 
-def place(keys: Sequence[bytes | None], partition_count: int) -> np.ndarray:
-    """Return the partition of each key as the Java client chooses it; events without a key take turns."""
+def place(keys: Sequence[bytes | None], partition_count: int, first_row: int = 0) -> np.ndarray:
+    """Return the partition of each key as the Java client chooses it; events without a key go by their row number."""
     partition = partitions_of([key or b"" for key in keys], partition_count)
-    keyless = [row for row, key in enumerate(keys) if key is None]
-    partition[keyless] = np.arange(len(keyless)) % partition_count
+    keyless = np.array([row for row, key in enumerate(keys) if key is None], np.int64)
+    partition[keyless] = (keyless + first_row) % partition_count
     return partition
+
+
+def places_of(events: Events, partition_count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a replay into empty topics puts every event: partition int32[n] and offset int64[n]."""
+    keys = compact_keys([events.rows.column(name) for name in events.source.key])
+    partition = place(keys, partition_count)
+    offset = np.empty(len(partition), np.int64)
+    for number in range(partition_count):
+        rows = np.flatnonzero(partition == number)
+        offset[rows] = np.arange(len(rows))
+    return partition, offset
 
 
 def open_outlets(events: Sequence[Events], names: TopicNames, settings: Settings, registry: Registry) -> list[Outlet]:
@@ -95,7 +106,7 @@ def publish_replay(
         for outlet, one, begin, end in zip(outlets, events, begins, ends, strict=True):
             part = Events(one.source, one.rows.slice(begin, end - begin), one.stamps[begin:end])
             if end > begin:
-                outlet.send(producer, part, part.stamps)
+                outlet.send(producer, part, part.stamps, begin)
         marks = [
             (outlet.source, partition, int(offset), cut)
             for outlet in outlets

@@ -9,7 +9,6 @@
 The report is made of what a user could read: predictions, drift reports, dead letters and Feast's own look-ups.
 """
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
-from headrace.models import ModelSpec, Pipeline, compile_pipeline
+from headrace.models import ModelSpec, Pipeline
 from headrace.models.artifact import Artifact
 from headrace.models.training import train
 from headrace.models.vector import VectorLayout
@@ -122,8 +121,13 @@ def streamed_part(topology: Topology, events: Sequence[Events], plan: TrialPlan)
     return [one.between(start, plan.until) for one in events]
 
 
-def train_models(pipeline: Pipeline, topology: Topology, events: Sequence[Events], plan: TrialPlan) -> Trained:
-    """Train every model on what had arrived before the cut, and its request-only baseline beside it."""
+def train_models(
+    pipeline: Pipeline, topology: Topology, events: Sequence[Events], plan: TrialPlan, label_events: Sequence[Events] = ()
+) -> Trained:
+    """Train every model on what had arrived before the cut, and its request-only baseline beside it.
+
+    `label_events` are those of sources that only labels read.
+    """
     known = [one.between(-(2**62), plan.train_until) for one in events]
     datasets = replay_scored(topology, known)
     artifacts, baselines = {}, {}
@@ -132,7 +136,7 @@ def train_models(pipeline: Pipeline, topology: Topology, events: Sequence[Events
         if layout.source not in datasets:
             raise EventFileError(f"{plan.events}: no events of {model.scores.name} arrived before the cut; nothing to train")
         dataset = datasets[layout.source]
-        labels = labels_of(model, dataset, known, plan.train_until)
+        labels = labels_of(model, dataset, [*known, *label_events], plan.train_until)
         times = dataset.column("_event_time").to_numpy()
         categories = layout.category_values(dataset.ready.events)
         span = (int(times.min()), int(times.max()) + 1)
@@ -197,14 +201,3 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
     draft.replace(path)
-
-
-def compiled(pipeline: Pipeline) -> Topology:
-    """Compile a pipeline whose schemas are all known."""
-    return compile_pipeline(pipeline)
-
-
-__all__ = [
-    "Steps", "Trained", "TrialPlan", "dataclasses", "read_all", "settings_for", "stream", "streamed_part", "train_models",
-    "warm_up_ms", "write_report",
-]

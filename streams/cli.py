@@ -1,0 +1,123 @@
+"""The command line: ``headrace check``, ``headrace trial``, ``headrace run``."""
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headrace.schemas.errors import HeadraceError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
+    help="Streaming features and predictions: declare once, compute on Kafka, serve through Feast, score exactly once.",
+)
+PipelineOption = Annotated[str, typer.Option("--pipeline", help="The pipeline object, as MODULE:OBJECT.")]
+
+
+def told(work: Callable[[], None]) -> None:
+    """Run a verb; errors headrace raises on purpose are told in one message, without a traceback."""
+    try:
+        work()
+    except HeadraceError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/]: {_plain(str(error))}")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as interrupt:
+        Console(stderr=True).print("stopped; nothing is left running")
+        raise typer.Exit(130) from interrupt
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def instant(text: str) -> int:
+    """Read an ISO date or time (UTC unless it says otherwise) as milliseconds.
+
+    Examples
+    --------
+    >>> instant("1970-01-02")
+    86400000
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no ISO time; expected for example 2013-10-01 or 2013-10-01T12:00:00Z") from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+@app.command()
+def check(pipeline: PipelineOption) -> None:
+    """Judge the declarations of a pipeline and show what they compile to.
+
+    Example: headrace check --pipeline headrace.models.flights:PIPELINE
+    """
+    from headrace.streams.pipelines import describe, load_pipeline
+
+    def work() -> None:
+        console = Console()
+        for table in describe(load_pipeline(pipeline)):
+            console.print(table)
+
+    told(work)
+
+
+@app.command()
+def trial(
+    pipeline: PipelineOption,
+    events: Annotated[Path, typer.Option(help="Folder with one Parquet, CSV or JSON-lines file per source.")],
+    train_until: Annotated[str, typer.Option(help="Train on what had arrived before this time.")],
+    until: Annotated[str, typer.Option(help="Stream what arrived between --train-until and this time.")],
+    report: Annotated[Path, typer.Option(help="Where to write the JSON report.")] = Path("var/trial/report.json"),
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of every source and stage.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of every stateful role.")] = 1,
+    paced: Annotated[float, typer.Option(min=0, help="Seconds of the latency measurement; 0 leaves it out.")] = 20.0,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second in it.")] = 500.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and say how to use it.")] = False,
+) -> None:
+    """Try a pipeline on files of events: train, stream through real Kafka, compare every value with the replay.
+
+    Example: headrace trial --pipeline shop.pipeline:PIPELINE --events events/ --train-until 2024-06-01 --until 2024-07-01
+    """
+    from headrace.streams.trial import TrialPlan
+    from headrace.streams.trial_run import run_trial
+
+    folder = report.parent.absolute()
+    plan = TrialPlan(
+        pipeline, events, instant(train_until), instant(until), folder, partitions, workers, rate, paced
+    )
+    passed = False
+
+    def work() -> None:
+        nonlocal passed
+        passed = run_trial(plan, report, Console(), keep)
+
+    told(work)
+    if not passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    roles: Annotated[list[str], typer.Argument(help="route, stage, score, write, drift: one or several.")],
+    pipeline: PipelineOption,
+    status: Annotated[Path, typer.Option(help="Folder for the counts this worker reports.")] = Path("var/status"),
+) -> None:
+    """Run roles of a pipeline in this process; settings come from HEADRACE_… variables.
+
+    Example: HEADRACE_BOOTSTRAP=broker:9092 headrace run route stage --pipeline shop.pipeline:PIPELINE
+    """
+    from headrace.streams.logs import start_logging
+    from headrace.streams.pipelines import load_pipeline
+    from headrace.streams.roles import Work, run_roles
+    from headrace.streams.settings import Settings
+
+    start_logging()
+    told(lambda: run_roles(roles, Work.of(load_pipeline(pipeline), Settings(), status)))
+
+
+if __name__ == "__main__":
+    sys.exit(app())

@@ -1,0 +1,185 @@
+"""What a trial found: read what came out as any user would, and hold it against the replay of the same files."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from feast import FeatureStore
+
+from headrace.features.stage import StageOutput
+from headrace.features.topology import Topology
+from headrace.models import ModelSpec
+from headrace.models.training import auc
+from headrace.models.vector import VectorLayout
+from headrace.schemas.records import avro_name
+from headrace.schemas.registry import Registry
+from headrace.schemas.topics import TopicNames
+from headrace.streams.collect import read_records, read_table, read_topic
+from headrace.streams.dataset import ScoredEvents, labels_of, replay_scored
+from headrace.streams.evaluation import Comparison, compare_rows, same_bits
+from headrace.streams.event_files import Events
+from headrace.streams.feast_reads import read_entities
+from headrace.streams.publish import places_of
+from headrace.streams.settings import Settings
+from headrace.streams.trial import Trained, TrialPlan
+
+FEAST_ENTITIES_PER_VIEW = 2_000  # enough to see any systematic difference; Feast's client reads 40,000 features a second
+
+
+class LastRows:
+    """The newest row of every entity of every view, as the replay has it: what the online store must hold."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self.rows: dict[str, dict[bytes, np.ndarray]] = {
+            plan.uid: {} for stage in topology.stages for plan in stage.views
+        }
+
+    def see(self, stage: int, output: StageOutput) -> None:
+        """Take over the rows of one stage output; later rows of a key replace earlier ones."""
+        for view, columns in output.rows.items():
+            known = self.rows[self._topology.stages[stage].views[view].uid]
+            known.update(zip(columns.entity_key, columns.values, strict=True))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One model's outcome."""
+
+    predictions: int
+    expected: int
+    duplicates: int
+    parity: Comparison
+    auc: Mapping[str, float | None]
+
+
+def judge(
+    trained: Trained, events: Sequence[Events], label_events: Sequence[Events], settings: Settings, plan: TrialPlan,
+    store: FeatureStore,
+) -> dict[str, Any]:
+    """Read everything a run has written and compare it with the replay; returns the report's findings."""
+    registry = Registry(settings.registry)
+    names = TopicNames(trained.pipeline.name, settings.prefix)
+    last = LastRows(trained.topology)
+    replayed = replay_scored(trained.topology, events, last.see)
+    findings = {
+        model.name: _model_findings(model, trained, replayed, [*events, *label_events], settings, plan, registry)
+        for model in trained.pipeline.models
+    }
+    return {
+        "events": sum(len(one.stamps) for one in events),
+        "predictions": sum(f.predictions for f in findings.values()),
+        "expected_predictions": sum(f.expected for f in findings.values()),
+        "duplicates": sum(f.duplicates for f in findings.values()),
+        "auc": _only({name: f.auc for name, f in findings.items()}),
+        "parity": sum((f.parity for f in findings.values()), Comparison(0, 0)).to_json(),
+        "feast": feast_parity(trained.topology, last, store).to_json(),
+        "dead_letters": dead_letters(settings, names),
+        "late": late_counts(settings, names, trained.topology, registry),
+        "drift": _only({m.name: drift_summary(settings, names, m.name, registry) for m in trained.pipeline.models}),
+    }
+
+
+def _only(by_model: dict[str, Any]) -> Any:
+    return next(iter(by_model.values())) if len(by_model) == 1 else by_model
+
+
+def _model_findings(
+    model: ModelSpec, trained: Trained, replayed: Mapping[int, ScoredEvents], events: Sequence[Events],
+    settings: Settings, plan: TrialPlan, registry: Registry,
+) -> Findings:
+    layout, artifact = VectorLayout(model, trained.topology), trained.artifacts[model.name]
+    dataset = replayed[layout.source]
+    matrix = dataset.matrix(layout, artifact.manifest.categories)
+    table = read_table(settings, TopicNames(trained.pipeline.name, settings.prefix).predictions(model.name), registry)
+    row = rows_of(table, events[layout.source], plan.partitions, dataset)
+    known = row >= 0
+    streamed = streamed_matrix(table, layout)
+    scores = np.full(len(matrix), np.nan)
+    scores[row[known]] = table.column("score").to_numpy()[known]
+    labels = labels_of(model, dataset, events, plan.until)
+    labels[dataset.column("_stamp").to_numpy() < plan.train_until] = np.nan
+    values = {"stream": auc(scores, labels), "replay": auc(artifact.score(matrix), labels)}
+    if model.name in trained.baselines:
+        base_layout, base = trained.baselines[model.name]
+        values["request_only"] = auc(base.score(dataset.matrix(base_layout, base.manifest.categories)), labels)
+    ids = table.column("id").to_pylist()
+    return Findings(
+        len(ids), len(matrix), len(ids) - len(set(ids)),
+        same_bits(streamed[known], matrix[row[known]]) + Comparison(0, int((~known).sum())), values,
+    )
+
+
+def rows_of(table: pa.Table, events: Events, partitions: int, dataset: ScoredEvents) -> np.ndarray:
+    """Return for every prediction the row of the replayed data set it belongs to; -1 where there is none."""
+    partition, offset = places_of(events, partitions)
+    row_of_file = np.full(len(partition), -1, np.int64)
+    row_of_file[dataset.ready.offsets] = np.arange(len(dataset.ready.offsets))
+    found = {place: row_of_file[n] for n, place in enumerate(zip(partition.tolist(), offset.tolist(), strict=True))}
+    origin = table.column("origin").combine_chunks()
+    places = zip(origin.field("partition").to_pylist(), origin.field("offset").to_pylist(), strict=True)
+    return np.array([found.get(place, -1) for place in places], np.int64)
+
+
+def streamed_matrix(table: pa.Table, layout: VectorLayout) -> np.ndarray:
+    """Return the vectors inside prediction records, float64[n, V]."""
+    features = table.column("features").combine_chunks()
+    return np.stack([features.field(avro_name(n)).to_numpy(zero_copy_only=False).astype(float) for n in layout.names], axis=1)
+
+
+def feast_parity(topology: Topology, last: LastRows, store: FeatureStore) -> Comparison:
+    """Compare the last rows of the replay with what the stock Feast client reads."""
+    total = Comparison(0, 0)
+    for stage in topology.stages:
+        for plan, spec in zip(stage.views, stage.view_specs, strict=True):
+            keys = sorted(last.rows[plan.uid])[:FEAST_ENTITIES_PER_VIEW]
+            expected = {}
+            for key in keys:
+                row = last.rows[plan.uid][key].tolist()
+                expected[key] = {
+                    feature.name: None if value != value else (int(value) if feature.dtype == "long" else value)
+                    for feature, value in zip(plan.features, row, strict=True)
+                }
+            total += compare_rows(expected, read_entities(store, spec, keys))
+    return total
+
+
+def dead_letters(settings: Settings, names: TopicNames) -> dict[str, int]:
+    """Count dead letters by reason code; one event counts once, however often it was written."""
+    seen = {}
+    for batch in read_topic(settings, names.dead_letters):
+        for message in batch:
+            headers = {name: (value or b"").decode() for name, value in message.headers() or ()}
+            place = tuple(headers.get(f"__connect.errors.{part}") for part in ("topic", "partition", "offset"))
+            seen[place] = headers.get("x-reason-code", "unknown")
+    return dict(sorted(Counter(seen.values()).items()))
+
+
+def late_counts(settings: Settings, names: TopicNames, topology: Topology, registry: Registry) -> dict[str, int]:
+    """Count late events by view, each once."""
+    seen = {
+        (record["view"], source.name, record["partition"], record["offset"], record["role"])
+        for source in topology.sources
+        for record in read_records(settings, names.late(source.name), registry)
+    }
+    return dict(sorted(Counter(view for view, *_ in seen).items()))
+
+
+def drift_summary(settings: Settings, names: TopicNames, model: str, registry: Registry) -> dict[str, Any]:
+    """Summarise the final revisions of a model's drift reports."""
+    final: dict[tuple, dict] = {}
+    count = 0
+    for report in read_records(settings, names.drift(model), registry):
+        count += 1
+        key = (report["window_start"], report["feature"])
+        if key not in final or report["revision"] >= final[key]["revision"]:
+            final[key] = report
+    drifted = Counter(feature for (_, feature), report in final.items() if report["drifted"])
+    return {
+        "reports": count,
+        "windows": len({window for window, _ in final}),
+        "drifted_windows": dict(drifted.most_common()),
+    }
