@@ -38,7 +38,7 @@ class Role(Protocol):
     """What a host runs. Calls never overlap; all but `process` and `idle` must return promptly.
 
     A role may also have ``paused() -> set[Partition]`` (partitions not to read for now, never all of them) and
-    ``follows_positions = True`` (hand over batches without records when only the position moved).
+    ``follows_positions = True`` (hand over batches without records when only the position moved), and ``close()``.
     """
 
     def start_at(self, topic: str, partition: int, committed: int | None, metadata: str) -> int:
@@ -83,16 +83,16 @@ class FaustHost:
         self._owned: dict[Partition, Position | None] = {}  # what we know of each owned partition's commit
         self._next: dict[Partition, int] = {}            # next offset to process of every owned partition
         self._clean = False                              # since the last revoke: all that was processed is committed
+        self._moved: list[FetchedBatch] = []             # positions the role does not know yet
         self._epoch: int | None = None                   # None: nothing may be processed or committed
         self._offsets = Offsets(settings, group)
+        self._lock, self._over = asyncio.Lock(), asyncio.Event()
+        self._stopped, self._app, self._ticker = False, None, None
 
     # Life
 
     async def start(self) -> None:
         """Join the group; returns once the application runs (partitions are assigned a moment later)."""
-        self._lock = asyncio.Lock()
-        self._over = asyncio.Event()
-        self._stopped = False
         self._app = make_app(self)
         self._ticker = asyncio.create_task(self._tick(), name=f"{self.group} ticks")
         await self._app.start()
@@ -106,6 +106,8 @@ class FaustHost:
         ServiceError
             Kafka has failed. What the role raised is raised as it is.
         """
+        if self._stopped:
+            return
         await self.start()
         crashed = asyncio.create_task(self._app._crashed.wait())
         over = asyncio.create_task(self._over.wait())
@@ -130,6 +132,8 @@ class FaustHost:
             return
         self._stopped = True
         self._over.set()
+        if self._app is None:
+            return
         self._ticker.cancel()
         async with self._lock:
             with _Fatal(self, "last checkpoint"):
@@ -138,6 +142,7 @@ class FaustHost:
         if self.failure is not None:
             self.producer.purge()
         await self._app.stop()
+        getattr(self.role, "close", lambda: None)()
         log.info(event("host stopped", group=self.group, worker=self.settings.worker, failed=self.failure is not None))
 
     async def __aenter__(self) -> Self:
@@ -181,6 +186,8 @@ class FaustHost:
             async with self._lock:
                 if self._epoch is not None:
                     with _Fatal(self, "idle"):
+                        while self._moved:  # the log began behind the offset the role had asked for
+                            await self.role.process(self._moved.pop())
                         await self.role.idle()
                         self.producer.poll()
 
@@ -253,6 +260,7 @@ class FaustHost:
             if self._clean and tp in self._next and (self._owned[tp] or (None, "")) == committed[tp]
         }
         lost = set(self._owned) - kept
+        self._moved.clear()
         if lost:
             self.role.revoked(lost)
         self._owned = {tp: self._owned[tp] for tp in kept}
@@ -268,6 +276,8 @@ class FaustHost:
                 )
             self._owned[tp] = None if offset is None else (offset, metadata)
             self._next[tp] = max(start, starts[tp])
+            if self._next[tp] > start and self.wants_positions():
+                self._moved.append(FetchedBatch(*tp, [], self._next[tp]))
         log.info(event("assigned", group=self.group, partitions=len(assigned), kept=len(kept), lost=len(lost)))
         return dict(self._next)
 

@@ -1,8 +1,8 @@
 """What the brokers know of offsets: where a group has committed, where logs begin and end.
 
 Through confluent-kafka's admin client, since its `list_offsets` also sees what is undecided. Calls block: hosts make
-them in an executor. The *metadata* of a commit is not read here: confluent-kafka 2.16 hands over the bytes behind it as well
-(librdkafka copies it without its terminating zero, the binding reads on to the next one); see
+them in an executor. The *metadata* of a commit is not read here: confluent-kafka 2.16 hands over the bytes behind it as
+well (librdkafka copies it without its terminating zero, the binding reads on to the next one); see
 `faust_transport.BatchThread.committed_positions`.
 """
 
@@ -70,22 +70,28 @@ class Offsets:
         """Return the high watermark of each log, undecided transactions and control records included; blocks."""
         return self._listed(partitions, OffsetSpec.latest(), "ends of logs")
 
-    def ends_once(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """As `ends`, but the brokers are asked once: empty when they do not answer."""
+    def ends_once(self, partitions: Iterable[Partition], decided: bool = False) -> dict[Partition, int]:
+        """As `ends`, but the brokers are asked once: empty when they do not answer.
+
+        `decided`: only up to the first undecided transaction.
+        """
+        level = IsolationLevel.READ_COMMITTED if decided else IsolationLevel.READ_UNCOMMITTED
         try:
-            return self._ask(partitions, OffsetSpec.latest())
+            return self._ask(partitions, OffsetSpec.latest(), level)
         except KafkaException:
             return {}
 
     def _listed(self, partitions: Iterable[Partition], spec: OffsetSpec, what: str) -> dict[Partition, int]:
         return self._patiently(lambda: self._ask(partitions, spec), what)
 
-    def _ask(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+    def _ask(
+        self, partitions: Iterable[Partition], spec: OffsetSpec, level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[Partition, int]:
         request = {TopicPartition(*partition): spec for partition in partitions}
         if not request:
             return {}
         futures = self._admin.list_offsets(
-            request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=REQUEST_TIMEOUT_S
+            request, isolation_level=level, request_timeout=REQUEST_TIMEOUT_S
         )
         return {(asked.topic, asked.partition): future.result().offset for asked, future in futures.items()}
 

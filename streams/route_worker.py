@@ -1,0 +1,267 @@
+"""The route worker: source topics in, stage records, ticks and dead letters out.
+
+    source partition ─ lane (clock, counts) ─ SourceRouter ─► stage topics, dead letters
+                           │
+                           └─ every tick_ms: promises or marks ─► ticks to every shard
+
+The role of a `FaustHost` over all source topics of a pipeline. Everything it writes is a function of the source logs,
+but for promises, which say what the logs will never hold. A tick goes to every shard of a stage, through the same
+producer and after all records up to the offsets it names, so a shard that has read a tick has read those.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka.admin import AdminClient
+from headrace.features.kernel.limits import NO_CLOCK
+from headrace.features.topology import Topology
+from headrace.schemas.codec import BatchCodec
+from headrace.schemas.records import tick_schema
+from headrace.schemas.registry import Registry, record_subject
+from headrace.schemas.topics import TopicNames
+from headrace.schemas.wire import frame
+from headrace.streams.errors import ServiceError
+from headrace.streams.faust_host import FaustHost, Position
+from headrace.streams.faust_transport import FetchedBatch
+from headrace.streams.lanes import Lane, too_far_ahead
+from headrace.streams.marks import Mark, MarkFollower
+from headrace.streams.offsets import Offsets, Partition
+from headrace.streams.producer import GaplessProducer
+from headrace.streams.route import SourceRouter, SourceSlice
+from headrace.streams.settings import Settings
+from headrace.streams.status import StatusFile
+
+BUSY_S = 1.0          # ticks stay frequent this long after a record: other workers' records wait for our clocks too
+STATUS_EVERY_S = 1.0
+
+
+class RouteRole:
+    """Routes all sources of a pipeline; see `faust_host.Role` for the order of calls.
+
+    Parameters
+    ----------
+    topology : Topology
+    settings : Settings
+    producer : GaplessProducer
+    registry : Registry
+    stage_partitions : dict of entity name to int
+    status : StatusFile
+        Gets ``{"role", "worker", "sources": {name: counts}, "partitions": {"source[p]": {position, clock, counts}}}``.
+        Counts go with the partition (they are committed beside its clock), so they are exact whoever owns it.
+    """
+
+    follows_positions = True
+
+    def __init__(
+        self, topology: Topology, settings: Settings, producer: GaplessProducer, registry: Registry,
+        stage_partitions: dict[str, int], status: StatusFile,
+    ):
+        self._topology, self._settings, self._producer, self._status = topology, settings, producer, status
+        self._names = names = TopicNames(topology.pipeline, settings.prefix)
+        self._sources = {names.source(source.topic): number for number, source in enumerate(topology.sources)}
+        self._routers = [
+            SourceRouter(topology, number, names, registry, stage_partitions, settings.max_record_bytes)
+            for number in range(len(topology.sources))
+        ]
+        self._ticks = TickWriter(topology, names, registry, producer, stage_partitions)
+        self._marks = MarkFollower(settings, names, registry) if settings.replay else None
+        self._marked: dict[tuple[str, int], list[Mark]] = defaultdict(list)
+        self._offsets = Offsets(settings, names.group("route"))
+        self._lanes: dict[Partition, Lane] = {}
+        self._committed: dict[Partition, Position] = {}
+        self._asking: asyncio.Task | None = None
+        self._busy_until = self._next_tick = self._next_status = 0.0
+
+    # Partitions
+
+    def start_at(self, topic: str, partition: int, committed: int | None, metadata: str) -> int:
+        """Go on where the last owner committed, with its clock and counts."""
+        lane = Lane(self._sources[topic], partition, committed or 0, metadata)
+        for mark in self._marked[self._name(lane), partition]:
+            lane.clock.mark(mark.offset, mark.clock)
+        self._lanes[topic, partition] = lane
+        self._committed[topic, partition] = (committed or 0, metadata)
+        return committed or 0
+
+    def revoked(self, partitions: set[Partition]) -> None:
+        """Forget them."""
+        for at in partitions:
+            self._lanes.pop(at, None)
+            self._committed.pop(at, None)
+        self._write_status()
+
+    def checkpoint(self) -> dict[Partition, Position]:
+        """Positions with their clocks; a clock that rose alone is not worth a commit."""
+        return {
+            at: (lane.clock.position, lane.metadata)
+            if lane.clock.position != self._committed[at][0] else self._committed[at]
+            for at, lane in self._lanes.items() if lane.clock.position > 0
+        }
+
+    def committed(self, offsets: dict[Partition, Position]) -> None:
+        """Remember what is committed."""
+        self._committed.update({at: position for at, position in offsets.items() if at in self._lanes})
+        self._write_status()
+
+    def paused(self) -> set[Partition]:
+        """In a replay: partitions far ahead of the slowest one, so that the buffers of the shards stay small."""
+        if not self._settings.replay:
+            return set()
+        clocks = {at: lane.clock.clock for at, lane in self._lanes.items()}
+        return too_far_ahead(clocks, self._settings.replay_slack_ms)
+
+    def close(self) -> None:
+        """Close connections; the host has stopped."""
+        self._write_status()
+        if self._marks is not None:
+            self._marks.close()
+
+    # Records
+
+    async def process(self, batch: FetchedBatch) -> None:
+        """Route one batch."""
+        lane, records = self._lanes[batch.topic, batch.partition], batch.records
+        stamps = np.array([record.timestamp for record in records], np.int64)
+        effective = lane.clock.observe(stamps, batch.next_offset)
+        if not records:
+            return
+        routed = self._routers[lane.source].route(SourceSlice(
+            batch.topic, batch.partition, np.array([record.offset for record in records], np.int64), effective,
+            [record.key for record in records], [record.value for record in records],
+            [record.headers for record in records] if any(record.headers for record in records) else (),
+        ))
+        for part in routed.records:
+            self._producer.produce(part.topic, part.partition, part.keys, part.values)
+        for letter in routed.dead_letters:
+            self._producer.send(self._names.dead_letters, letter.key, letter.value, letter.headers)
+        lane.counts.update(routed.counts)
+        self._busy_until = time.monotonic() + BUSY_S
+
+    # Clocks
+
+    async def idle(self) -> None:
+        """Raise clocks, report them."""
+        now = time.monotonic()
+        if self._marks is not None:
+            self._follow_marks()
+        else:
+            self._settle()
+        if now >= self._next_tick:
+            busy = now < self._busy_until
+            self._next_tick = now + (self._settings.tick_ms if busy else self._settings.idle_tick_ms) / 1000
+            self._ticks.write([(self._name(lane), lane) for lane in self._lanes.values()])
+            if self._marks is None and self._asking is None and self._lanes:
+                self._asking = asyncio.create_task(self._ask(dict(self._lanes)))
+        if now >= self._next_status:
+            self._next_status = now + STATUS_EVERY_S
+            self._write_status()
+
+    def _follow_marks(self) -> None:
+        owned = {(self._name(lane), lane.partition): lane for lane in self._lanes.values()}
+        for mark in self._marks.poll():
+            self._marked[mark.source, mark.partition].append(mark)
+            if (mark.source, mark.partition) in owned:
+                owned[mark.source, mark.partition].clock.mark(mark.offset, mark.clock)
+
+    def _settle(self) -> None:
+        if self._asking is not None and self._asking.done():
+            done, self._asking = self._asking, None
+            done.result()
+        for lane in self._lanes.values():
+            lane.settle(self._settings.skew_ms)
+
+    async def _ask(self, lanes: dict[Partition, Lane]) -> None:
+        """Ask for the ends of lanes, and for the decided ends of those that an undecided transaction may hold up."""
+        at_ms = _now_ms()  # before the request: what is appended later is stamped later
+        for at, end in (await asyncio.to_thread(self._offsets.ends_once, lanes)).items():
+            lanes[at].ended_at(end, at_ms)
+        held = {
+            at: lane for at, lane in lanes.items()
+            if lane.behind_since is not None and lane.behind_since < at_ms - self._settings.stall_ms
+        }
+        if held:
+            at_ms = _now_ms()
+            for at, end in (await asyncio.to_thread(self._offsets.ends_once, held, decided=True)).items():
+                held[at].stable_end(end, at_ms, self._settings.stall_ms)
+
+    def _name(self, lane: Lane) -> str:
+        return self._topology.sources[lane.source].name
+
+    def _write_status(self) -> None:
+        sources: dict[str, dict[str, int]] = {source.name: {} for source in self._topology.sources}
+        partitions = {}
+        for lane in self._lanes.values():
+            name = self._name(lane)
+            for what, count in lane.counts.items():
+                sources[name][what] = sources[name].get(what, 0) + count
+            partitions[f"{name}[{lane.partition}]"] = {
+                "position": lane.clock.position, "clock": lane.clock.clock, **lane.counts
+            }
+        self._status.write(
+            {"role": "route", "worker": self._settings.worker, "sources": sources, "partitions": partitions}
+        )
+
+
+class TickWriter:
+    """Writes ticks: to every shard of a stage, the clocks of the source partitions that feed it."""
+
+    def __init__(
+        self, topology: Topology, names: TopicNames, registry: Registry, producer: GaplessProducer,
+        stage_partitions: dict[str, int],
+    ):
+        self._producer, self._codec = producer, BatchCodec(tick_schema())
+        self._stages = []   # (topic, partition count, schema id, names of the sources that feed it)
+        for stage in topology.stages:
+            topic = names.stage(stage.entity.name)
+            schema_id = registry.register(record_subject(topic, tick_schema()), tick_schema())
+            feeding = {topology.sources[source].name for source in stage.sources}
+            self._stages.append((topic, stage_partitions[stage.entity.name], schema_id, feeding))
+        self._said: dict[str, list[dict]] = {}
+
+    def write(self, lanes: list[tuple[str, Lane]]) -> None:
+        """Report the clocks of (source name, lane) pairs; what a stage was told already is not said again."""
+        known = [
+            {"source": name, "partition": lane.partition, "offset": lane.clock.position, "clock": lane.clock.clock}
+            for name, lane in lanes if lane.clock.clock > NO_CLOCK
+        ]
+        for topic, partition_count, schema_id, feeding in self._stages:
+            entries = [entry for entry in known if entry["source"] in feeding]
+            if not entries or self._said.get(topic) == entries:
+                continue
+            batch = pa.RecordBatch.from_pylist([{"entries": entries}], schema=self._codec.arrow_schema)
+            value = frame(schema_id, self._codec.encode(batch))
+            for partition in range(partition_count):
+                self._producer.produce(topic, partition, [None], value)
+            self._said[topic] = entries
+
+
+def route_host(topology: Topology, settings: Settings, status_path: Path | None) -> FaustHost:
+    """Build the route worker of a pipeline; blocks while it looks at topics and registers schemas.
+
+    Raises
+    ------
+    ServiceError
+        A stage topic is missing, or a service cannot be reached.
+    """
+    names = TopicNames(topology.pipeline, settings.prefix)
+    existing = AdminClient(settings.client()).list_topics(timeout=10).topics
+    stage_partitions = {}
+    for stage in topology.stages:
+        topic = names.stage(stage.entity.name)
+        if topic not in existing:
+            raise ServiceError(f"topic {topic} is missing on {settings.bootstrap}; run `headrace apply` first")
+        stage_partitions[stage.entity.name] = len(existing[topic].partitions)
+    producer = GaplessProducer(settings, f"{names.group('route')}.{settings.worker}")
+    role = RouteRole(
+        topology, settings, producer, Registry(settings.registry), stage_partitions, StatusFile(status_path)
+    )
+    topics = [names.source(source.topic) for source in topology.sources]
+    return FaustHost(names.group("route"), topics, role, settings, producer)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
