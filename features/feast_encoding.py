@@ -12,6 +12,7 @@ These are the bytes of Feast 0.67 with entity key serialization 3, checked again
 `tests/property/test_feast_bytes.py`. Feast's own encoder makes one protobuf object per cell; this one makes none.
 """
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ class StoreRows:
 
 def encode_rows(
     view: StoreView, columns: Mapping[str, pa.Array], as_of_ms: np.ndarray, versions: list[bytes],
+    keys: list[bytes] | None = None,
 ) -> StoreRows:
     """Encode n rows of a view.
 
@@ -111,8 +113,11 @@ def encode_rows(
         The rows' event time, as Feast will report it.
     versions
         From `encode_versions`.
+    keys
+        From `StoreView.keys`, if the caller has them already.
     """
-    keys = view.keys([columns[name] for name, _ in view.join_keys])
+    if keys is None:
+        keys = view.keys([columns[name] for name, _ in view.join_keys])
     features = [encode_column(columns[name], kind) for name, kind in view.features]
     return StoreRows(keys, versions, list(zip(encode_timestamps(as_of_ms), *features, strict=True)))
 
@@ -136,8 +141,17 @@ def feature_field(view: str, feature: str) -> bytes:
     return _U32.pack(mmh3.hash(f"{view}:{feature}", signed=False))
 
 
-def store_views(topology: "Topology") -> dict[str, StoreView]:
-    """How every view of a pipeline lies in the store, by uid; Feast's project is the pipeline.
+def store_project(pipeline: str, prefix: str = "") -> str:
+    """Feast's project of a run of a pipeline: a prefix (as of topics) in it, as far as Feast takes its characters.
+
+    >>> store_project("flights", "run.7-")
+    'run_7_flights'
+    """
+    return re.sub(r"[^A-Za-z0-9]", "_", prefix) + pipeline
+
+
+def store_views(topology: "Topology", project: str | None = None) -> dict[str, StoreView]:
+    """How every view of a pipeline lies in the store, by uid; the project is the pipeline if none is given.
 
     Raises
     ------
@@ -146,7 +160,7 @@ def store_views(topology: "Topology") -> dict[str, StoreView]:
     """
     views = {
         plan.uid: StoreView(
-            topology.pipeline, spec.feast_name, tuple(stage.entity.key_types.items()),
+            project or topology.pipeline, spec.feast_name, tuple(stage.entity.key_types.items()),
             tuple((feature.name, feature.dtype) for feature in plan.features),
         )
         for stage in topology.stages for plan, spec in zip(stage.views, stage.view_specs, strict=True)
