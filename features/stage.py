@@ -1,0 +1,240 @@
+"""``StageCore``: the shard of a stage, from log entries to rows and answers. Pure: no engine, no clock, no I/O.
+
+    slice of the log ─ lay out (flags, values, slots) ─ align (canonical order) ─ per view: fold ─┬─ rows
+                                                          │                                       ├─ answers
+                                                          └─ waits, in the snapshot               └─ late
+
+The output of a prefix of the log does not depend on how it was cut into slices, and a core restored from a snapshot
+goes on like the original, so every host computes the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from headrace.features.columns import plain
+from headrace.features.kernel.align import Aligner
+from headrace.features.kernel.fold import ViewState
+from headrace.features.kernel.folded import QUERY, UPDATE, Folded
+from headrace.features.kernel.reorder import Columns, joined
+from headrace.features.key_index import KeyIndex
+from headrace.features.packed import pack, unpack
+from headrace.features.stage_columns import (
+    NOT_ASKED,
+    OK,
+    TOO_LATE,
+    AnswerColumns,
+    LateColumns,
+    LogSlice,
+    RowColumns,
+    SourceRecords,
+    StageOutput,
+    Ticks,
+    ViewAnswers,
+)
+from headrace.features.stage_layout import FILTERED, StageLayout, asking, view_rows
+from headrace.features.topology import Topology
+
+__all__ = ["AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceRecords", "StageCore", "StageOutput",
+           "Ticks", "ViewAnswers"]
+
+PER_VIEW = ("applied", "late", "filtered", "answered", "too_late")  # columns of the tally; its array is in snapshots
+ORIGIN = ("source", "partition", "offset", "role")
+
+
+class _ViewResult(NamedTuple):
+    """What folding gave one view: ``rows`` int64[m] are indices of released records, the rest is theirs."""
+
+    rows: np.ndarray
+    flags: np.ndarray
+    folded: Folded
+
+
+class StageCore:
+    """One shard of one stage.
+
+    Parameters
+    ----------
+    stage_index : int
+        In ``topology.stages``.
+    topology : Topology
+    partitions : mapping of source index to int
+        How many partitions the topic of every feeding source has.
+    """
+
+    def __init__(self, stage_index: int, topology: Topology, partitions: Mapping[int, int]) -> None:
+        self.stage = topology.stages[stage_index]
+        self._layout = StageLayout(self.stage)
+        self._aligner = Aligner({source: partitions[source] for source in self.stage.sources})
+        self._keys = KeyIndex()
+        self._views = [ViewState(plan) for plan in self.stage.views]
+        self._tally = np.zeros((len(self._views), len(PER_VIEW)), np.int64)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Since the beginning of the log: duplicate, overtaken, misaligned; applied, late, filtered, answered and
+        too_late, in all and as ``<name>.<view uid>``."""
+        found = dict(self._aligner.counts._asdict())
+        for column, name in enumerate(PER_VIEW):
+            found[name] = int(self._tally[:, column].sum())
+            found |= {f"{name}.{p.uid}": int(self._tally[v, column]) for v, p in enumerate(self.stage.views)}
+        return found
+
+    @property
+    def held_count(self) -> int:
+        """Records that wait for slower clocks."""
+        return self._aligner.held_count
+
+    @property
+    def key_count(self) -> int:
+        """Entities this shard has seen."""
+        return len(self._keys)
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory the views' state occupies."""
+        return sum(view.state_bytes for view in self._views)
+
+    def process(self, log: LogSlice) -> StageOutput:
+        """Take the next entries of the log.
+
+        Raises
+        ------
+        ServiceError
+            A record of a source partition this core was not told of.
+        """
+        before = self.counts
+        arrived = [self._laid_out(records) for records in log.records if len(records.position)]
+        feeding = np.isin(log.ticks.source, self.stage.sources)
+        ticks = Ticks(*(column[feeding] for column in log.ticks))
+        released = self._aligner.push(log.log_offset, joined(arrived) if arrived else None, ticks)
+        rows, answers, late = {}, [], _late_columns([])
+        if released is not None:
+            results = [self._fold(view, released) for view in range(len(self._views))]
+            rows = self._rows(released, results)
+            answers = [self._answers(source, released, results) for source in self._layout.queried]
+            late = self._late(released, results)
+        counts = {name: count - before[name] for name, count in self.counts.items()}
+        return StageOutput(rows, [each for each in answers if len(each.offset)], late, counts)
+
+    def _laid_out(self, records: SourceRecords) -> Columns:
+        flags, values = self._layout.rows(records)
+        return {
+            "position": np.asarray(records.position, np.int64),
+            "source": np.full(len(records.position), records.source, np.int16),
+            "partition": np.asarray(records.partition, np.int32),
+            "offset": np.asarray(records.offset, np.int64),
+            "role": np.asarray(records.role, np.int16),
+            "stamp": np.asarray(records.stamp, np.int64),
+            "source_key": plain(records.source_key).cast(pa.string()),
+            "event_time": np.asarray(records.event_time, np.int64),
+            "slot": self._keys.slots(records.entity_key),
+            "flags": flags,
+            "values": values,
+        }
+
+    def _fold(self, view: int, released: Columns) -> _ViewResult:
+        rows = view_rows(released["flags"], view)
+        flags = released["flags"][rows, view]
+        folded = self._views[view].fold(
+            released["slot"][rows], released["event_time"][rows], flags & (UPDATE | QUERY),
+            released["values"][np.ix_(rows, self._layout.columns[view])],
+        )
+        updates, queries = flags & UPDATE > 0, flags & QUERY > 0
+        counted = (folded.applied, updates & ~folded.applied, released["flags"][:, view] & FILTERED > 0,
+                   folded.answered, queries & ~folded.answered)
+        self._tally[view] += [int(each.sum()) for each in counted]
+        return _ViewResult(rows, flags, folded)
+
+    def _rows(self, released: Columns, results: Sequence[_ViewResult]) -> dict[int, RowColumns]:
+        found = {}
+        for view, (rows, _, folded) in enumerate(results):
+            applied = np.flatnonzero(folded.applied)
+            if len(applied):
+                at = rows[applied]
+                found[view] = RowColumns(
+                    self._keys.keys(released["slot"][at]), *(released[name][at] for name in ORIGIN),
+                    event_time=released["event_time"][at], as_of=folded.stream_time[applied], seq=folded.seq[applied],
+                    values=folded.rows[applied],
+                )
+        return found
+
+    def _answers(self, source: int, released: Columns, results: Sequence[_ViewResult]) -> AnswerColumns:
+        asked = self._layout.queried[source]
+        at = np.flatnonzero((released["source"] == source) & asking(released["flags"], asked))
+        number = np.full(len(released["source"]), -1)
+        number[at] = np.arange(len(at))
+        views = {}
+        for view in asked:
+            rows, flags, folded = results[view]
+            mine = np.flatnonzero((flags & QUERY > 0) & (number[rows] >= 0))
+            to, count, width = number[rows[mine]], len(at), folded.answers.shape[1]
+            status, values = np.full(count, NOT_ASKED, np.uint8), np.full((count, width), np.nan)
+            as_of, seq = np.zeros(count, np.int64), np.zeros(count, np.int64)
+            status[to] = np.where(folded.answered[mine], OK, TOO_LATE)
+            as_of[to], seq[to] = released["event_time"][rows[mine]], folded.seq[mine]
+            values[to] = folded.answers[mine]
+            views[view] = ViewAnswers(status, as_of, seq, values)
+        columns = (released[name][at] for name in ("partition", "offset", "role", "stamp", "event_time"))
+        return AnswerColumns(source, *columns, views)
+
+    def _late(self, released: Columns, results: Sequence[_ViewResult]) -> LateColumns:
+        parts = []
+        for view, (rows, flags, folded) in enumerate(results):
+            late = np.flatnonzero((flags & UPDATE > 0) & ~folded.applied)
+            if len(late):
+                at = rows[late]
+                keys = self._keys.keys(released["slot"][at])
+                origin = tuple(released[name][at] for name in (*ORIGIN, "event_time"))
+                parts.append((np.full(len(at), view, np.int16), keys, *origin, folded.stream_time[late]))
+        return _late_columns(parts)
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """The whole state as arrays of numbers, for ``restore``; what is processed later does not change them."""
+        align = self._aligner.snapshot()
+        source_key = align.pop("held.source_key", None)
+        arrays = {f"align.{name}": array for name, array in align.items()}
+        if source_key is not None:
+            arrays |= pack("align.held.source_key", source_key.cast(pa.binary()).to_pylist())
+        arrays |= self._keys.snapshot() | {"tally": self._tally.copy()}
+        for plan, view in zip(self.stage.views, self._views, strict=True):
+            arrays |= {f"view.{plan.uid}.{name}": array for name, array in view.snapshot().items()}
+        return arrays
+
+    @classmethod
+    def restore(
+        cls, stage_index: int, topology: Topology, partitions: Mapping[int, int], arrays: Mapping[str, np.ndarray]
+    ) -> "StageCore":
+        """The core a snapshot was taken of.
+
+        Raises
+        ------
+        ValueError, KeyError
+            It was taken with other partitions or another declaration.
+        """
+        core = cls(stage_index, topology, partitions)
+        align = _under("align.", arrays)
+        if "held.source_key.ends" in align:
+            texts = [None if key is None else key.decode() for key in unpack("held.source_key", align)]
+            align = {name: array for name, array in align.items() if not name.startswith("held.source_key.")}
+            align["held.source_key"] = pa.array(texts, pa.string())
+        core._aligner.restore(align)
+        core._keys = KeyIndex.restore(arrays)
+        core._tally = np.array(arrays["tally"])
+        core._views = [
+            ViewState.restore(plan, _under(f"view.{plan.uid}.", arrays)) for plan in core.stage.views
+        ]
+        return core
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _late_columns(parts: Sequence[tuple]) -> LateColumns:
+    if not parts:
+        nothing = [np.empty(0, np.int64) for _ in range(6)]
+        return LateColumns(np.empty(0, np.int16), [], *nothing)
+    view, keys, *rest = zip(*parts, strict=True)
+    return LateColumns(np.concatenate(view), sum(keys, []), *map(np.concatenate, rest))

@@ -1,0 +1,109 @@
+"""What goes into a stage core and what comes out, as columns.
+
+    LogSlice    n entries of a shard's log: records by source, ticks
+    StageOutput changed rows by view, answers by source, late events
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from headrace.features.kernel.align import TickColumns as Ticks
+
+__all__ = ["NOT_ASKED", "OK", "TOO_LATE", "AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceRecords",
+           "StageOutput", "Ticks", "ViewAnswers", "no_ticks"]
+
+OK, TOO_LATE, NOT_ASKED = 0, 1, 2  # status of a view in an answer; on the wire: never renumber
+
+
+@dataclass(frozen=True)
+class SourceRecords:
+    """m records of one source in a slice; ``position`` says which entries of the log they are."""
+
+    source: int               # index in Topology.sources
+    position: np.ndarray      # int[m], distinct
+    partition: np.ndarray     # int[m] of the source topic
+    offset: np.ndarray        # int64[m] in it
+    stamp: np.ndarray         # int64[m] ms
+    role: np.ndarray          # int[m]
+    event_time: np.ndarray    # int64[m] ms
+    source_key: pa.Array      # text[m]: the bytes of the source's Kafka key read as latin-1; null = no key
+    entity_key: Sequence[bytes]  # m compact JSON arrays, the Kafka keys of the stage topic
+    fields: pa.RecordBatch    # m rows: at least the fields of Stage.carried(source)
+
+
+def no_ticks() -> Ticks:
+    """A slice without ticks."""
+    return Ticks(*(np.empty(0, np.int64) for _ in Ticks._fields))
+
+
+@dataclass(frozen=True)
+class LogSlice:
+    """n consecutive entries of a shard's log."""
+
+    log_offset: np.ndarray    # int64[n]
+    records: Sequence[SourceRecords]
+    ticks: Ticks
+
+
+@dataclass(frozen=True)
+class RowColumns:
+    """n changed rows of a view, in canonical order."""
+
+    entity_key: list[bytes]
+    source: np.ndarray        # int[n]; with partition, offset and role the event that changed the row
+    partition: np.ndarray
+    offset: np.ndarray
+    role: np.ndarray
+    event_time: np.ndarray    # int64[n] of that event
+    as_of: np.ndarray         # int64[n]: stream time of the key, the row holds as of then
+    seq: np.ndarray           # int64[n]
+    values: np.ndarray        # float64[n, F]; NaN = null
+
+
+@dataclass(frozen=True)
+class ViewAnswers:
+    """What one view says to n queries."""
+
+    status: np.ndarray        # uint8[n]: OK, TOO_LATE, or NOT_ASKED (by this role)
+    as_of: np.ndarray         # int64[n]: the event's own time; 0 where not asked
+    seq: np.ndarray           # int64[n] events the key had accepted; 0 where not asked
+    values: np.ndarray        # float64[n, F]; NaN = null, and where status is not OK
+
+
+@dataclass(frozen=True)
+class AnswerColumns:
+    """Answers to n queries of one source, in canonical order."""
+
+    source: int
+    partition: np.ndarray
+    offset: np.ndarray
+    role: np.ndarray
+    stamp: np.ndarray
+    event_time: np.ndarray
+    views: Mapping[int, ViewAnswers]  # by index of the view, for all views some role of this source asks
+
+
+@dataclass(frozen=True)
+class LateColumns:
+    """n updates that were too late for a view, by view and then in canonical order."""
+
+    view: np.ndarray          # int[n]
+    entity_key: list[bytes]
+    source: np.ndarray
+    partition: np.ndarray
+    offset: np.ndarray
+    role: np.ndarray
+    event_time: np.ndarray
+    stream_time: np.ndarray   # int64[n] of the key in that view
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """Everything a slice of the log brought about."""
+
+    rows: Mapping[int, RowColumns]   # by index of the view; views without a changed row are left out
+    answers: Sequence[AnswerColumns]
+    late: LateColumns
+    counts: Mapping[str, int]        # what this slice added to ``StageCore.counts``

@@ -1,0 +1,188 @@
+"""A pipeline with two roles, a filter and two sources, its shard's log as plain tuples, and the naive stage.
+
+Payments name an account twice: the sender (role 0 or 1, by field name: receiver first) and the receiver. Refunds name
+one. ``NaiveStage`` goes through records in canonical order one by one, with the kernel's own oracle per view.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from headrace.features import Count, Entity, FeatureView, Last, Mean, Source, Sum, field
+from headrace.features.kernel.canonical_oracle import Record, sorted_records
+from headrace.features.kernel.folded import QUERY, UPDATE
+from headrace.features.kernel.limits import MAX_CLOCK
+from headrace.features.kernel.oracle import OracleView
+from headrace.features.stage import LogSlice, SourceRecords, StageCore, Ticks
+from headrace.models import ModelSpec, Pipeline, compile_pipeline, number
+
+REFUNDS, PAYMENTS = 0, 1     # ranks: the scored source comes last
+RECEIVER, SENDER = 0, 1      # roles of a payment
+PARTITIONS = {REFUNDS: 1, PAYMENTS: 2}
+PLACES = [(REFUNDS, 0), (PAYMENTS, 0), (PAYMENTS, 1)]
+
+
+def schema(name, **fields):
+    return {"type": "record", "name": name, "fields": [{"name": n, "type": t} for n, t in fields.items()]}
+
+
+def topology():
+    payments = Source(
+        "payments", schema=schema("P", id="string", sender="string", receiver="string", at="long", amount="double",
+                                  note=["null", "string"]),
+        key="id", event_time="at", allowed_lateness="3ms")
+    refunds = Source(
+        "refunds", schema=schema("R", id="string", account="string", at="long", amount=["null", "double"]),
+        key="id", event_time="at")
+    account = Entity("account", {"account": str})
+    sent = FeatureView("sent", source=payments, entity=account, on={"account": "sender"},
+                       features=[Sum("amount", "5ms"), Count("5ms"), Count("note", "5ms")])
+    got = FeatureView("got", version=2, source=payments, entity=account, on={"account": "receiver"},
+                      where=field("amount") > 2, features=[Mean("amount", "5ms"), Last("amount")])
+    refunded = FeatureView("refunded", source=refunds, entity=account, on={"account": "account"},
+                           features=[Count("4ms"), Mean("amount", "4ms")])
+    fraud = ModelSpec("fraud", scores=payments, inputs=[
+        number("amount"), sent.at({"account": "sender"}, as_="sender"), refunded.at({"account": "sender"}, as_="s"),
+        got.at({"account": "receiver"}, as_="receiver"), sent.at({"account": "receiver"}, as_="r")])
+    return compile_pipeline(Pipeline("fraud", models=[fraud]))
+
+
+TOPOLOGY = topology()
+STAGE = TOPOLOGY.stages[0]
+UIDS = [plan.uid for plan in STAGE.views]
+
+
+class Event(NamedTuple):
+    """One stage record with what it carries."""
+
+    record: Record
+    account: str
+    event_time: int
+    amount: float | None
+    note: str | None = None
+
+
+class Tick(NamedTuple):
+    source: int
+    partition: int
+    offset: int
+    clock: int
+
+
+def ends(events):
+    """The last tick of a log: every partition has ended."""
+    return [Tick(*at, 1 + max((e.record.offset for e in events if e.record[:2] == at), default=-1), MAX_CLOCK)
+            for at in PLACES]
+
+
+def key_of(account):
+    return b'["%s"]' % account.encode()
+
+
+def slice_of(log, first=0):
+    """A LogSlice of entries: an Event, or a list of Ticks; ``first`` is the log offset of the first."""
+    records = []
+    for source in STAGE.sources:
+        mine = [(i, e) for i, e in enumerate(log) if isinstance(e, Event) and e.record.source == source]
+        of = {name: np.array([getattr(e.record, name) for _, e in mine], np.int64)
+              for name in ("partition", "offset", "stamp", "role")}
+        carried = {"amount": pa.array([e.amount for _, e in mine], pa.float64()),
+                   "note": pa.array([e.note for _, e in mine], pa.string())}
+        names = list(STAGE.carried(source))
+        records.append(SourceRecords(
+            source=source, position=np.array([i for i, _ in mine], np.int32), **of,
+            event_time=np.array([e.event_time for _, e in mine], np.int64),
+            source_key=pa.array([e.record.source_key for _, e in mine], pa.string()),
+            entity_key=[key_of(e.account) for _, e in mine],
+            fields=pa.RecordBatch.from_arrays([carried[name] for name in names], names=names)))
+    ticks = [(i, *tick) for i, e in enumerate(log) if not isinstance(e, Event) for tick in e]
+    return LogSlice(np.arange(first, first + len(log)), records, Ticks(*np.array(ticks, np.int64).reshape(-1, 5).T))
+
+
+def core():
+    return StageCore(0, TOPOLOGY, PARTITIONS)
+
+
+def plain(values):
+    """A row of features as a list, null as None."""
+    return [None if math.isnan(value) else value for value in np.asarray(values).tolist()]
+
+
+def said(output):
+    """An output as plain lists: rows by uid, answers, late, each in order."""
+    rows = {UIDS[view]: list(zip(
+        r.entity_key, zip(r.source.tolist(), r.partition.tolist(), r.offset.tolist(), r.role.tolist(), strict=True),
+        r.event_time.tolist(), r.as_of.tolist(), r.seq.tolist(), map(plain, r.values), strict=True))
+        for view, r in output.rows.items()}
+    answers = [
+        ((a.source, int(a.partition[i]), int(a.offset[i]), int(a.role[i])), int(a.stamp[i]), {
+            UIDS[v]: (int(s.status[i]), int(s.as_of[i]), int(s.seq[i]), plain(s.values[i]))
+            for v, s in a.views.items()})
+        for a in output.answers for i in range(len(a.offset))]
+    lates = output.late
+    late = list(zip([UIDS[v] for v in lates.view.tolist()], lates.entity_key, zip(
+        lates.source.tolist(), lates.partition.tolist(), lates.offset.tolist(), lates.role.tolist(), strict=True),
+        lates.event_time.tolist(), lates.stream_time.tolist(), strict=True))
+    return {"rows": rows, "answers": answers, "late": sorted(late)}
+
+
+def merged(outputs):
+    """Several ``said`` as one."""
+    whole = {"rows": {}, "answers": [], "late": []}
+    for output in outputs:
+        for uid, rows in output["rows"].items():
+            whole["rows"].setdefault(uid, []).extend(rows)
+        whole["answers"] += output["answers"]
+        whole["late"] = sorted(whole["late"] + output["late"])
+    return whole
+
+
+class NaiveStage:
+    """What a stage is: one record after the other, one view after the other."""
+
+    def __init__(self):
+        self.views = [OracleView(plan) for plan in STAGE.views]
+        self.slot = {}
+
+    def run(self, events):
+        by_record = {event.record: event for event in events}
+        whole = {"rows": {}, "answers": [], "late": []}
+        for record in sorted_records(by_record):
+            self._record(by_record[record], whole)
+        whole["late"].sort()
+        return whole
+
+    def _record(self, event, whole):
+        record, key = event.record, key_of(event.account)
+        slot = self.slot.setdefault(key, len(self.slot))
+        binding = STAGE.bindings_of(record.source)[record.role]
+        origin, views = (record.source, record.partition, record.offset, record.role), {}
+        for view, (plan, state) in enumerate(zip(STAGE.views, self.views, strict=True)):
+            if view in binding.updates and not (plan.where is not None and not event.amount > 2):
+                self._update(plan, state, slot, event, origin, whole)
+            if view in binding.queries:
+                views[plan.uid] = self._answer(plan, state, slot, event.event_time)
+        if views:
+            width = {UIDS[v]: len(STAGE.views[v].features) for b in STAGE.bindings_of(record.source) for v in b.queries}
+            none = {uid: (2, 0, 0, [None] * n) for uid, n in width.items()}
+            whole["answers"].append((origin, record.stamp, none | views))
+
+    @staticmethod
+    def _values(plan, event):
+        known = {"amount": event.amount, "(1.0 when ~(note is null))": None if event.note is None else 1.0}
+        return np.array([[math.nan if known[c.text] is None else known[c.text] for c in plan.columns]])
+
+    def _update(self, plan, state, slot, event, origin, whole):
+        folded = state.fold([slot], [event.event_time], [UPDATE], self._values(plan, event))
+        key, stream_time = key_of(event.account), int(folded.stream_time[0])
+        if folded.applied[0]:
+            whole["rows"].setdefault(plan.uid, []).append(
+                (key, origin, event.event_time, stream_time, int(folded.seq[0]), plain(folded.rows[0])))
+        else:
+            whole["late"].append((plan.uid, key, origin, event.event_time, stream_time))
+
+    @staticmethod
+    def _answer(plan, state, slot, event_time):
+        folded = state.fold([slot], [event_time], [QUERY], np.full((1, len(plan.columns)), math.nan))
+        return (0 if folded.answered[0] else 1, event_time, int(folded.seq[0]), plain(folded.answers[0]))
