@@ -49,7 +49,9 @@ class DriftWindows:
         Simulated histograms per null distribution.
     """
 
-    def __init__(self, model: str, model_digest: str, reference: Reference, partitions: int, draws: int = DRAWS) -> None:
+    def __init__(
+        self, model: str, model_digest: str, reference: Reference, partitions: int, draws: int = DRAWS
+    ) -> None:
         self._model, self._digest = model, model_digest
         self._reference, self._partitions = reference, partitions
         self._nulls = tuple(PsiNull(feature.counts, draws) for feature in reference.features)
