@@ -11,6 +11,7 @@ Children run in a session of their own: Ctrl-C reaches only the parent, who stop
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,10 @@ from headrace.schemas.errors import ServiceError
 
 LEASH = Path(__file__).with_name("leash.py")
 STOP_WITHIN_S = 2.0       # what SIGTERM may take before SIGKILL: Kafka needs 0.5-1 s, the registry 0.3 s
-LOG_LINES_SHOWN = 20      # in errors: a Java stack trace's head and its cause
+TELLING_LINES = 10        # in errors: what reads like a reason, wherever it stands (Java logs a long farewell after it)
+LAST_LINES = 5            # ... and what came last
+LINE_CHARS = 400
+_TELLING = re.compile(r"^(?!\s|.*\bINFO\b).*(\b(ERROR|FATAL)\b|Exception|Error\b)")
 PROBE_EVERY_S = 0.05
 # Options of other Java programs on this machine must not reach ours.
 NOT_INHERITED = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
@@ -74,10 +78,12 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
-    def last_lines(self, count: int = LOG_LINES_SHOWN) -> str:
-        """Return the end of its log."""
+    def last_words(self) -> str:
+        """Return what its log says that a person should see first: reasons, then the end."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return "\n".join(lines[-count:]) or "(it wrote nothing)"
+        rest, end = lines[:-LAST_LINES], lines[-LAST_LINES:]
+        telling = [line for line in rest if _TELLING.match(line)][-TELLING_LINES:]
+        return "\n".join(line[:LINE_CHARS] for line in [*telling, *end]) or "(it wrote nothing)"
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
         """Wait until the service answers in its own protocol; blocks.
@@ -91,7 +97,7 @@ class Child:
         Raises
         ------
         ExitedEarly
-            The process ended; the message holds its last log lines.
+            The process ended; the message says what its log says.
         ServiceError
             No answer within `timeout_s`.
         """
@@ -102,14 +108,14 @@ class Child:
             if self.exit_code is not None:
                 raise ExitedEarly(
                     f"{self.name} ended with exit code {self.exit_code} before it was ready. "
-                    f"Its last lines ({self.log}):\n{self.last_lines()}"
+                    f"From its log ({self.log}):\n{self.last_words()}"
                 )
             if answered:
                 return
             if time.monotonic() > deadline:
                 raise ServiceError(
                     f"{self.name} runs (pid {self.pid}) but did not answer within {timeout_s:.0f} s; is the machine "
-                    f"overloaded? Its last lines ({self.log}):\n{self.last_lines()}"
+                    f"overloaded? From its log ({self.log}):\n{self.last_words()}"
                 )
             time.sleep(PROBE_EVERY_S)
 
@@ -188,7 +194,7 @@ class Children:
         Raises
         ------
         ServiceError
-            It failed or took longer than `timeout_s`; the message holds its last log lines.
+            It failed or took longer than `timeout_s`; the message says what its log says.
         """
         child = self.start(name, command, log)
         code = child.wait(timeout_s)
@@ -196,7 +202,7 @@ class Children:
             child.signal(signal.SIGKILL)
         if code != 0:
             how = f"took longer than {timeout_s:.0f} s" if code is None else f"failed with exit code {code}"
-            raise ServiceError(f"{name} {how}. Its last lines ({log}):\n{child.last_lines()}")
+            raise ServiceError(f"{name} {how}. From its log ({log}):\n{child.last_words()}")
 
     def close(self, within_s: float = STOP_WITHIN_S) -> None:
         """Stop all children: SIGTERM latest first, `within_s` for all together, then SIGKILL; may be called twice."""

@@ -71,7 +71,7 @@ def test_closing_stops_all_and_kills_what_does_not_listen(tmp_path):
     children = Children()
     polite = children.start("polite", ["/bin/sleep", "600"], tmp_path / "polite.log")
     deaf = children.start("deaf", [sys.executable, "-c", STUBBORN], tmp_path / "deaf.log")
-    wait_until(lambda: "deaf" in deaf.last_lines() and psutil.Process(polite.pid).name() == "sleep")
+    wait_until(lambda: "deaf" in deaf.last_words() and psutil.Process(polite.pid).name() == "sleep")
 
     children.close(within_s=0.5)
 
@@ -86,11 +86,12 @@ def test_after_closing_nothing_can_be_started(tmp_path):
         children.start("sleeper", ["/bin/sleep", "600"], tmp_path / "log")
 
 
-def test_an_early_end_is_reported_with_the_last_lines_of_the_log(tmp_path):
+def test_an_early_end_is_reported_with_the_reason_and_the_last_lines_of_the_log(tmp_path):
+    script = "echo hello; echo x.BindException: in use >&2; seq 1 9; exit 3"
     with Children() as children:
-        child = children.start("echo", ["/bin/sh", "-c", "echo first; echo no such disk >&2; exit 3"], tmp_path / "log")
+        child = children.start("server", ["/bin/sh", "-c", script], tmp_path / "log")
 
-        with pytest.raises(ExitedEarly, match=r"echo ended with exit code 3 .*log\):\nfirst\nno such disk"):
+        with pytest.raises(ExitedEarly, match=r"server ended with exit code 3 .*log\):\nx.BindException: in use\n5\n"):
             child.wait_ready(lambda: False, PATIENCE_S)
 
 

@@ -1,0 +1,40 @@
+# Needs Python 3.11 or 3.12, make, and a package registry; everything else comes from the lock files.
+PIPELINE      := headrace.models.flights:PIPELINE
+EVENTS        := var/demo/events
+TRAIN_UNTIL   := 2013-10-01
+UNTIL         := 2014-01-01
+REPORT        := var/demo/report.json
+ARGS          ?=
+export HEADRACE_PYTHON
+
+.PHONY: help ready demo lint test clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo   a year of flights through real services, from events to predictions; report in $(REPORT)'
+	@echo '            (make demo ARGS=--keep leaves it running)'
+	@echo 'make test   lint and all tests (make test ARGS="-k kernel" for some)'
+	@echo 'make clean  removes .venv, var and caches of this folder'
+	@echo 'HEADRACE_PYTHON=... chooses the Python (3.11 or 3.12), HEADRACE_CACHE=... the folder for downloads'
+
+ready:
+	@sh infra/bootstrap.sh
+
+# Beside the events, not among them: every file in that folder is a source.
+var/demo/events.stamp: infra/demo/cut.py $(wildcard schemas/flights/*.avsc) requirements.lock | ready
+	.venv/bin/python -m headrace.infra.demo.cut --out $(EVENTS)
+	@touch $@
+
+demo: ready var/demo/events.stamp
+	.venv/bin/headrace trial --pipeline $(PIPELINE) --events $(EVENTS) \
+	    --train-until $(TRAIN_UNTIL) --until $(UNTIL) --report $(REPORT) $(ARGS)
+
+lint: ready
+	.venv/bin/ruff check .
+
+test: lint
+	.venv/bin/pytest $(ARGS)
+
+clean:
+	rm -rf .venv var build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
