@@ -69,7 +69,7 @@ def lines(kafka, target):
     end = reader.get_watermark_offsets(TopicPartition(target, 0), timeout=10)[1]
     found = []
     while len(found) < end:
-        found += [json.loads(message.value()) for message in reader.consume(5000, 5.0)]
+        found += [json.loads(message.value()) for message in reader.consume(5000, 0.2)]
     reader.close()
     return found
 

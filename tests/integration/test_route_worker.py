@@ -100,19 +100,22 @@ class Bench:
         end = reader.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
         messages = []
         while len(messages) < end:
-            messages += reader.consume(5000, 5.0)
+            messages += reader.consume(5000, 0.2)
         reader.close()
         tick = self.registry.register(record_subject(topic, tick_schema()), tick_schema())
-        codecs = {}
-        log = []
-        for message in messages:
-            schema_id = int(split([message.value()])[0])
-            codec = codecs.setdefault(schema_id, BatchCodec(self.registry.schema_of(schema_id)))
-            row = codec.decode([message.value()[HEADER_BYTES:]]).to_pylist()[0]
-            if schema_id == tick:
-                log.append(("tick", row["entries"]))
-            else:
-                log.append(("record", codec.schema["name"].removeprefix("Stage_who_"), row | {"who": message.key()}))
+        values = [message.value() for message in messages]
+        ids = split(values)
+        log = [None] * len(messages)
+        for schema_id in np.unique(ids).tolist():
+            codec = BatchCodec(self.registry.schema_of(schema_id))
+            places = np.flatnonzero(ids == schema_id).tolist()
+            rows = codec.decode([values[place][HEADER_BYTES:] for place in places]).to_pylist()
+            for place, row in zip(places, rows, strict=True):
+                if schema_id == tick:
+                    log[place] = ("tick", row["entries"])
+                else:
+                    source = codec.schema["name"].removeprefix("Stage_who_")
+                    log[place] = ("record", source, row | {"who": messages[place].key()})
         return log
 
 
