@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from headrace.features.columns import int64_of, nonfinite, plain, time_ms
 from headrace.features.source import Source
 from headrace.features.topology import Binding, Topology

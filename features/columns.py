@@ -7,6 +7,7 @@ Numbers become float64 here, once, with one rule: NaN, infinities, magnitudes of
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from headrace.features.kernel.limits import MAX_INTEGER, MAX_MAGNITUDE, MIN_MAGNITUDE
 
 _TO_MS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}  # (factor, divisor)

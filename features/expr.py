@@ -8,6 +8,7 @@ one record, naively.
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.features.columns import as_number, bool_of, float64_of, limited
 from headrace.features.nodes import Expr, Field
 from headrace.schemas.errors import DeclarationError

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import mmh3
 import numpy as np
 import pyarrow as pa
+
 from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.schemas.errors import DeclarationError
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast.types import FeastType, Float64, Int32, Int64, String
+
 from headrace.features.feast_encoding import store_views
 from headrace.features.plan import FoldPlan
 from headrace.features.topology import Topology

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from headrace.features.columns import as_number, limited, plain
 from headrace.features.fields import ANY, BOOLEAN, NUMERIC, Scope
 from headrace.features.kernel.limits import MAX_INTEGER, MAX_MAGNITUDE

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fastavro
 from fastavro.schema import SchemaParseException, UnknownType
+
 from headrace.features.durations import duration_ms
 from headrace.features.fields import NUMERIC, FieldType, Scope, fields_of_schema
 from headrace.features.names import check_name

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.features.columns import plain
 from headrace.features.kernel.align import Aligner
 from headrace.features.kernel.fold import ViewState

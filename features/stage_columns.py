@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.features.kernel.align import TickColumns as Ticks
 
 __all__ = ["NOT_ASKED", "OK", "TOO_LATE", "AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceRecords",

@@ -11,6 +11,7 @@ Expressions are evaluated here, when a record arrives; what waits and what is sa
 from collections.abc import Sequence
 
 import numpy as np
+
 from headrace.features.expr import Expr, evaluate_mask, evaluate_number
 from headrace.features.kernel.folded import QUERY, UPDATE
 from headrace.features.stage_columns import SourceRecords

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from headrace.features.feast_encoding import StoreRows, timestamp_field, version_field
 from redis import Redis
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
+
+from headrace.features.feast_encoding import StoreRows, timestamp_field, version_field
 
 ROWS_PER_CALL = 100          # measured: 1 row a call 46,000 rows/s, 100 rows 120,000; more is no faster, blocks others
 CELLS_PER_CALL = 20_000      # of wide views fewer rows a call, so that one call stays below a few milliseconds

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import lightgbm
 import numpy as np
+
 from headrace.models.manifest import MANIFEST_BYTES_MAX, Golden, Manifest
 from headrace.models.vector import VectorLayout
 from headrace.schemas.errors import ArtifactError

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from headrace.models.divergence import jensen_shannon, kolmogorov_smirnov, psi
 from headrace.models.psi_null import PsiNull
 from headrace.models.reference import FeatureReference, Reference, grouped_counts

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from headrace.models.drift import DAY_MS, compare, join_counts
 from headrace.models.psi_null import DRAWS, PsiNull
 from headrace.models.reference import Reference

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from headrace.features.columns import bool_of, int64_of, plain
 from headrace.features.expr import evaluate, evaluate_mask
 from headrace.models.spec import Label

@@ -16,8 +16,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from headrace.models.divergence import psi_terms
 from scipy.stats import chi2
+
+from headrace.models.divergence import psi_terms
 
 QUANTILE = 0.999
 EXPECTED_MIN = 5      # the textbook bound of chi-square tests

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.models.artifact import Artifact
 from headrace.models.drift import window_counts
 from headrace.models.vector import Ask, VectorLayout

@@ -14,6 +14,7 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+
 from headrace.models.artifact import Artifact, booster_of, golden_of, predict, sha256_of
 from headrace.models.manifest import Manifest
 from headrace.models.reference import build_reference

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from headrace.features.canonical import meaning_of
 from headrace.features.columns import bool_of, float64_of, int64_of, plain, time_ms
 from headrace.features.expr import evaluate_number

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from headrace.schemas import columns
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.lint import Node, lint_schema

@@ -18,6 +18,7 @@ every other logical type       the type beneath it (a uuid is a string, time-mil
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.lint import Node
 

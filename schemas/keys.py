@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.schemas.errors import SchemaError
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

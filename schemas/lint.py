@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import fastavro
 from fastavro.schema import SchemaParseException, UnknownType
+
 from headrace.schemas.errors import SchemaError
 
 MAX_DEPTH = 32         # levels of nesting; the deepest schema of ours has 5

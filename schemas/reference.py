@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import fastavro
 import pyarrow as pa
 from fastavro.read import SchemaResolutionError
+
 from headrace.schemas import columns
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.lint import Node, without_logical

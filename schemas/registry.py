@@ -18,6 +18,7 @@ from typing import TypeVar
 import httpx2
 import tenacity
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
+
 from headrace.schemas.errors import SchemaError, ServiceError
 from headrace.schemas.lint import lint_schema
 

@@ -15,6 +15,7 @@ one follows), such marks wait.
 import heapq
 
 import numpy as np
+
 from headrace.features.kernel.limits import NO_CLOCK
 
 

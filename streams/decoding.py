@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.features.source import Source
 from headrace.schemas.codec import BatchCodec, ResolvingCodec
 from headrace.schemas.errors import SchemaError

@@ -20,6 +20,7 @@ from typing import Protocol, Self
 
 import faust
 from aiokafka.errors import KafkaError
+
 from headrace.streams.errors import CommitError, GapError, ServiceError
 from headrace.streams.faust_transport import BatchConsumer, BatchTransport, FetchedBatch, faust_log
 from headrace.streams.logs import event

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.features.plan import FoldPlan
 from headrace.features.view import FeatureView
 from headrace.schemas.codec import BatchCodec, ResolvingCodec

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.records import mark_schema
 from headrace.schemas.registry import Registry, value_subject

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+
 from headrace.streams.errors import ServiceError
 from headrace.streams.settings import Settings
 

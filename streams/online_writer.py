@@ -18,6 +18,18 @@ from pathlib import Path
 
 import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from redis import Redis
+from redis import exceptions as redis_errors
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+
 from headrace.features.feast_encoding import (
     StoreRows,
     StoreView,
@@ -37,17 +49,6 @@ from headrace.streams.logs import event
 from headrace.streams.settings import Settings
 from headrace.streams.status import StatusFile
 from headrace.streams.store import store_client
-from redis import Redis
-from redis import exceptions as redis_errors
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_after_delay,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
 
 log = getLogger(__name__)
 

@@ -10,14 +10,15 @@ import sys
 import traceback
 from pathlib import Path
 
+from rich.table import Table
+from rich.text import Text
+
 from headrace.features.aggregations import Aggregation
 from headrace.features.names import did_you_mean
 from headrace.features.view import FeatureView
 from headrace.models import ModelSpec, Pipeline, compile_pipeline
 from headrace.schemas.errors import DeclarationError
 from headrace.schemas.topics import TopicNames
-from rich.table import Table
-from rich.text import Text
 
 
 def load_pipeline(reference: str) -> Pipeline:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from logging import getLogger
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+
 from headrace.streams.errors import DeliveryError
 from headrace.streams.settings import Settings
 

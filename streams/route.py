@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.features.admission import Reason, admit, binding_keys
 from headrace.features.columns import plain, time_ms
 from headrace.features.topology import Stage, Topology

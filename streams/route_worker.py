@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from confluent_kafka.admin import AdminClient
+
 from headrace.features.kernel.limits import NO_CLOCK
 from headrace.features.topology import Topology
 from headrace.schemas.codec import BatchCodec

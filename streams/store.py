@@ -2,8 +2,9 @@
 
 import json
 
-from headrace.schemas.errors import SettingsError
 from redis import Redis
+
+from headrace.schemas.errors import SettingsError
 
 CONNECT_TIMEOUT_S = 5.0   # without one a vanished host holds a worker for minutes
 ANSWER_TIMEOUT_S = 10.0   # the longest script call takes milliseconds; beyond it the store counts as away

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from headrace.streams.errors import CommitError, ServiceError

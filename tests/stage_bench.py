@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.features import Count, Entity, FeatureView, Last, Mean, Source, Sum, field
 from headrace.features.kernel.canonical_oracle import Record, sorted_records
 from headrace.features.kernel.folded import QUERY, UPDATE

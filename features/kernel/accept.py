@@ -1,6 +1,7 @@
 """Accepting one event: find room, put it in its place, bring up to date what runs on from there."""
 
 import numpy as np
+
 from headrace.features.kernel.arena import (
     LENGTH,
     SEQ,

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.features.kernel.reorder import Columns, ReorderBuffer, canonical_order, joined, take
 from headrace.features.kernel.source_clocks import DUPLICATE, OVERTAKEN, SourceClocks
 

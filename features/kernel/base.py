@@ -9,6 +9,7 @@ only scratch memory, ``absorb`` then cannot fail.
 """
 
 import numpy as np
+
 from headrace.features.kernel.arena import NEED, Arena, running
 from headrace.features.kernel.compiled import inner
 from headrace.features.kernel.exact import SCALE

@@ -12,6 +12,7 @@
 from typing import NamedTuple
 
 import numpy as np
+
 from headrace.features.kernel.exact import N_DIGITS, S1_DIGITS
 from headrace.features.kernel.expansions import LONGEST
 from headrace.features.plan import LIFETIME, Agg, FoldPlan

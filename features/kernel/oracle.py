@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
+
 from headrace.features.kernel.folded import QUERY, UPDATE, Folded
 from headrace.features.kernel.limits import MIN_TIME
 from headrace.features.plan import Agg, FoldPlan

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from headrace.features.columns import int64_of
 
 Columns = Mapping[str, "np.ndarray | pa.Array"]  # equal lengths; NumPy arrays (first axis = records) or Arrow texts

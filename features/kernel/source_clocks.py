@@ -13,9 +13,10 @@ in canonical order: twice its stamp, or 2 theta - 1 for a record stamped below t
 from collections.abc import Mapping
 
 import numpy as np
+from numba import njit
+
 from headrace.features.kernel.limits import NO_CLOCK
 from headrace.schemas.errors import ServiceError
-from numba import njit
 
 PLACED, OVERTAKEN, DUPLICATE, TICK = 0, 1, 2, 3  # what becomes of a log entry
 

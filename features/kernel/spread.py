@@ -15,6 +15,7 @@ sum of squares since the chunk began (plus the base) and k the number of values 
 import math
 
 import numpy as np
+
 from headrace.features.kernel.arena import Arena, running
 from headrace.features.kernel.compiled import inner
 from headrace.features.kernel.exact import SCALE, UNIT, clear, deposit, root

@@ -19,10 +19,11 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 
 import tenacity
-from headrace.schemas.errors import ServiceError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
+
+from headrace.schemas.errors import ServiceError
 
 LOCK = Path(__file__).with_name("artifacts.lock")
 PARALLEL = 8

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
 from headrace.infra.embedded.java import java_command
 from headrace.infra.embedded.ports import LOOPBACK, start_on_ports
 from headrace.infra.embedded.process import Children

@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from headrace.infra.embedded.artifacts import LOCK, LockedFile, sha256_of
 from jgo.maven import Artifact, MavenContext
+
+from headrace.infra.embedded.artifacts import LOCK, LockedFile, sha256_of
 
 # service: (coordinates, whether its run-time dependencies belong to it)
 ROOTS = {

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import redis
+
 from headrace.infra.embedded.ports import LOOPBACK, start_on_ports
 from headrace.infra.embedded.process import Children
 from headrace.schemas.errors import ServiceError

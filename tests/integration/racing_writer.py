@@ -8,9 +8,10 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+from redis import Redis
+
 from headrace.features.feast_encoding import StoreView, encode_rows, encode_versions
 from headrace.features.store_guard import write_rows
-from redis import Redis
 
 KEYS, VERSIONS, BATCH = 100, 60, 250
 VIEW = StoreView("race", "race_v1", (("key", "long"),), (("seq", "long"), ("seq_as_double", "double")))

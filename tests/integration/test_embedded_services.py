@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
+
 from headrace.infra.embedded import valkey
 from headrace.infra.embedded.ports import start_on_ports
 from headrace.infra.embedded.process import Children

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
 from headrace.streams.errors import GapError
 from headrace.streams.faust_host import FaustHost
 from headrace.streams.offsets import Offsets

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from feast.protos.feast.types.Value_pb2 import Value
+
 from headrace.features import Count, Entity, FeatureView, Last, Source
 from headrace.features.feast_encoding import encode_versions, store_project, store_views, version_field
 from headrace.features.topology import Stage, Topology

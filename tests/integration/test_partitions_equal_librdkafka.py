@@ -1,6 +1,7 @@
 """Our partition of a key is the one librdkafka chooses, on its built-in broker."""
 
 from confluent_kafka import Producer
+
 from headrace.schemas.keys import partitions_of
 
 

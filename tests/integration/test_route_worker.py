@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
 from headrace.features import Count, Entity, FeatureView, Source, field
 from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.models import Label, ModelSpec, Pipeline, compile_pipeline, number

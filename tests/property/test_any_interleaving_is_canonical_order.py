@@ -2,11 +2,12 @@
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headrace.features.kernel.align import Aligner, TickColumns
 from headrace.features.kernel.canonical_oracle import OracleAligner, Record, Tick, sorted_records
 from headrace.features.kernel.limits import MAX_CLOCK
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 PARTITIONS = {0: 2, 2: 1}
 PLACES = [(0, 0), (0, 1), (2, 0)]

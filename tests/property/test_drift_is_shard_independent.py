@@ -1,11 +1,12 @@
 """However scored rows are cut into shards and records, the last report per window, revision and feature is the same."""
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headrace.models.drift import DAY_MS, window_counts
 from headrace.models.drift_windows import Added, DriftWindows
 from headrace.models.reference import Reference, bin_counts, build_reference
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 END = 2**62
 RNG = np.random.default_rng(7)

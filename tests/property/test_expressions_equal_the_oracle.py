@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headrace.features import nodes
 from headrace.features.expr import evaluate, evaluate_mask, evaluate_number, field
 from headrace.features.expr_oracle import evaluate_record, number
 from headrace.features.kernel.limits import MAX_MAGNITUDE
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SCHEMA = pa.schema({"x": pa.float64(), "y": pa.float64(), "n": pa.int64(), "flag": pa.bool_(), "s": pa.string()})
 

@@ -9,9 +9,10 @@ import itertools
 import fastavro
 import pyarrow as pa
 import pytest
-from headrace.schemas.codec import BatchCodec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from headrace.schemas.codec import BatchCodec
 
 pytest.importorskip("pyruhvro")
 

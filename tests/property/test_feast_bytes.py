@@ -8,6 +8,9 @@ from feast.infra.online_stores.helpers import _mmh3, _redis_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.features.feast_encoding import (
     ARROW_TYPES,
     StoreView,
@@ -17,8 +20,6 @@ from headrace.features.feast_encoding import (
     feature_field,
     newest_rows,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 PROTO_FIELD = {"string": "string_val", "int": "int32_val", "long": "int64_val", "double": "double_val"}
 INT32 = st.integers(-2**31, 2**31 - 1)

@@ -3,9 +3,10 @@
 import json
 
 import pyarrow as pa
-from headrace.schemas.keys import compact_keys, murmur2, partitions_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace.schemas.keys import compact_keys, murmur2, partitions_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 columns = {

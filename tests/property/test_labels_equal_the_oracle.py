@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headrace.features import Source, field
 from headrace.models import Label
 from headrace.models.labels import Events, label_values
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 H = 3_600_000
 

@@ -3,9 +3,10 @@
 import importlib.util
 from pathlib import Path
 
-from headrace.features.kernel.canonical_oracle import Record
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from headrace.features.kernel.canonical_oracle import Record
 
 _spec = importlib.util.spec_from_file_location("stage_bench", Path(__file__).parents[1] / "stage_bench.py")
 bench = importlib.util.module_from_spec(_spec)

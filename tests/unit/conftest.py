@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+
 from headrace.features import Count, Entity, FeatureView, Last, Mean, Source, field
 from headrace.models import Label, ModelSpec, Pipeline, category, hour_of_day, number
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from headrace.features import Count, Entity, FeatureView, Source
 from headrace.features.admission import MAX_EVENT_TIME, Reason, admit, binding_keys
 from headrace.models import Pipeline, compile_pipeline

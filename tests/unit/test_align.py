@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from headrace.features.kernel.align import Aligner, Counts, TickColumns
 from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
 from headrace.features.kernel.reorder import ReorderBuffer, canonical_order

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from headrace.features import Count, Entity, FeatureView, Mean, Source
 from headrace.models import ModelSpec, Pipeline, category, compile_pipeline, hour_of_day, number
 from headrace.models.artifact import Artifact

@@ -9,6 +9,7 @@ import tarfile
 import threading
 
 import pytest
+
 from headrace.infra.embedded.artifacts import ArtifactCache, LockedFile, WrongHash, read_lock
 from headrace.schemas.errors import ServiceError
 

@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+
 from headrace.infra.embedded.process import Children, ExitedEarly
 from headrace.schemas.errors import ServiceError
 

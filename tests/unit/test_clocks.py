@@ -1,10 +1,11 @@
 """The clock of a source partition: what raises it, and what must not."""
 
 import numpy as np
-from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
-from headrace.streams.clocks import PartitionClock, clock_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
+from headrace.streams.clocks import PartitionClock, clock_of
 
 
 def test_a_clock_is_the_running_maximum_of_the_stamps():

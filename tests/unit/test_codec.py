@@ -9,6 +9,7 @@ import fastavro
 import pyarrow as pa
 import pytest
 from fastavro.utils import generate_many
+
 from headrace.schemas import codec as codec_module
 from headrace.schemas import records
 from headrace.schemas.codec import BatchCodec, ResolvingCodec

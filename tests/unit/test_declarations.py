@@ -4,6 +4,7 @@ import json
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
+
 from headrace.features import Count, Entity, FeatureView, Last, Max, Mean, Source, Std, Sum, field
 from headrace.features.durations import duration_ms
 from headrace.models import (

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from headrace.models import reference as references
 from headrace.models.divergence import jensen_shannon, kolmogorov_smirnov, psi, psi_terms
 from headrace.models.drift import DAY_MS, compare, join_counts, split_counts, window_counts

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from headrace.features import field
 from headrace.features.columns import as_wire, nonfinite, time_ms
 from headrace.features.expr import evaluate, evaluate_mask, evaluate_number, fields_of

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from headrace.features.feast_encoding import (
     MAX_FEATURES,
     StoreView,

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pyarrow as pa
+
 from headrace.streams import join as join_module
-from headrace.streams.join import Ask, AnswerBlock, AnswerJoin
+from headrace.streams.join import AnswerBlock, AnswerJoin, Ask
 
 ASKS = [Ask(0, 0, 2, (0,)), Ask(1, 0, 1, (0, 1))]
 

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 import pytest
+
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.keys import compact_keys, murmur2, partitions_of
 

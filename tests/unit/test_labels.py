@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from headrace.features import Source, field
 from headrace.models import Label
 from headrace.models.labels import Events, label_values

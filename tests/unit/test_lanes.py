@@ -1,6 +1,7 @@
 """Lanes: when a promise may be made, and who waits for whom in a replay."""
 
 import numpy as np
+
 from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
 from headrace.streams.lanes import Lane, too_far_ahead
 

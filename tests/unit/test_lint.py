@@ -1,6 +1,7 @@
 """Schemas that are refused before they can do harm."""
 
 import pytest
+
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.lint import MAX_NODES, lint_schema
 from headrace.schemas.records import avro_name, feature_row_schema, stage_schema

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from headrace.features import Count, Entity, FeatureView, Source, field
 from headrace.models import (
     Label,

@@ -3,10 +3,11 @@
 import sys
 
 import pytest
+from rich.console import Console
+
 from headrace.models import ModelSpec, Pipeline, number
 from headrace.schemas.errors import DeclarationError
 from headrace.streams.pipelines import describe, load_pipeline
-from rich.console import Console
 
 GOOD = """
 from headrace.features import Count, Entity, FeatureView, Source, field

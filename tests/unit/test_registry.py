@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from headrace.schemas.errors import SchemaError, ServiceError
 from headrace.schemas.records import mark_schema, tick_schema
 from headrace.schemas.registry import UNKNOWN_TTL_S, Registry, UnknownSchemaId, record_subject, value_subject

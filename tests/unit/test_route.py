@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from headrace.features import Count, Entity, FeatureView, Mean, Source, field
 from headrace.models import Label, ModelSpec, Pipeline, compile_pipeline, number
 from headrace.schemas.codec import BatchCodec

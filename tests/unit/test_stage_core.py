@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from headrace.features.kernel.canonical_oracle import Record
 from headrace.features.key_index import KeyIndex
 from headrace.features.stage import StageCore, Ticks

@@ -1,6 +1,7 @@
 """Names of topics, groups and transactional ids."""
 
 import pytest
+
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.topics import TopicNames
 

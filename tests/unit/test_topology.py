@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
+
 from headrace.features import Count, Entity, FeatureView, Last, Max, Source, Sum, field
 from headrace.features.plan import EVENTS, LIFETIME, Agg, PlannedFeature
 from headrace.features.topology import Binding

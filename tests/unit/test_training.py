@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.features import Entity, FeatureView, Mean, Source
 from headrace.models import ModelSpec, Pipeline, category, compile_pipeline, number
 from headrace.models.training import TrainingError, auc, train
 from headrace.models.vector import VectorLayout
-from hypothesis import given
-from hypothesis import strategies as st
 
 SMALL = {"num_iterations": 20, "num_leaves": 7, "min_data_in_leaf": 5}
 

@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from headrace.features import Count, Entity, FeatureView, Mean, Source
 from headrace.models import (
     ModelSpec,
@@ -22,8 +25,6 @@ from headrace.models import vector as vectors
 from headrace.models.local_time import day_of_week as weekdays
 from headrace.models.local_time import hour_of_day as hours
 from headrace.models.vector import VectorLayout
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 NAN = np.nan
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}

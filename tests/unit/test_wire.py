@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from headrace.schemas.wire import HEADER_BYTES, NOT_FRAMED, bodies, frame, split
 
 
