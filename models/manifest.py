@@ -98,11 +98,12 @@ class Manifest:
             if not isinstance(values, dict) or values.get("format") != FORMAT:
                 raise ValueError(f"expected a manifest of format {FORMAT}")
             manifest = cls.from_json(values)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            digest = manifest.digest
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ArtifactError(f"{where}: not a model manifest ({error!r}); train again or restore the file") from None
-        if manifest.digest != values.get("digest"):
+        if digest != values.get("digest"):
             raise ArtifactError(
-                f"{where}: its digest is {manifest.digest[:12]}…, it says {str(values.get('digest'))[:12]}…; the file "
+                f"{where}: its digest is {digest[:12]}…, it says {str(values.get('digest'))[:12]}…; the file "
                 "was changed after training: restore it or train again"
             )
         return manifest

@@ -83,7 +83,8 @@ def train(
     return Artifact(Manifest(
         model=name, names=layout.names, kinds=layout.kinds,
         categories={each: tuple(values) for each, values in categories.items()},
-        inputs=layout.inputs, views=layout.views, threshold=float(layout.model.threshold), span_ms=tuple(span_ms),
+        inputs=layout.inputs, views=layout.views, threshold=float(layout.model.threshold),
+        span_ms=(int(span_ms[0]), int(span_ms[1])),
         metrics={"rows": len(labels), "positives": positives, "auc": auc(unseen_scores, labels)},
         parameters=parameters,
         reference=build_reference(layout.names, layout.kinds, known_values, matrix, unseen_scores),
