@@ -1,0 +1,94 @@
+"""Run the shop through real services and judge it; what every end-to-end test does."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from feast import FeatureStore
+from headrace.features.topology import Topology
+from headrace.infra.embedded.process import Children
+from headrace.infra.embedded.services import Services
+from headrace.models import Pipeline, compile_pipeline
+from headrace.streams.accounting import Accounting
+from headrace.streams.cluster import Cluster, default_plan
+from headrace.streams.event_files import Events, read_events
+from headrace.streams.pipelines import load_pipeline
+from headrace.streams.settings import Settings
+from headrace.streams.trial import STALLED_S, Trained, TrialPlan, prepare, read_all, settings_for, streamed_part, train_models
+from headrace.streams.trial_report import judge
+
+from tests.e2e.shop_events import DAY_MS, START_MS, write_events
+
+REFERENCE = "tests.e2e.shop:PIPELINE"
+CUT_MS, END_MS = START_MS + 4 * DAY_MS, START_MS + 6 * DAY_MS
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The trained shop and its events."""
+
+    pipeline: Pipeline
+    topology: Topology
+    folder: Path
+    events: Sequence[Events]
+    labels: Sequence[Events]
+    trained: Trained
+
+    def plan(self, partitions: int = 1, workers: int = 1) -> TrialPlan:
+        """Return the plan of a run of this shop."""
+        return TrialPlan(REFERENCE, self.folder / "events", CUT_MS, END_MS, self.folder, partitions, workers)
+
+
+def train_shop(folder: Path, orders: int = 3_000) -> Shop:
+    """Write the shop's events and train its model."""
+    pipeline = load_pipeline(REFERENCE)
+    topology = compile_pipeline(pipeline)
+    write_events(folder / "events", orders=orders)
+    events = read_all(topology, folder / "events")
+    known = {source.name for source in topology.sources}
+    labels = [read_events(source, folder / "events") for source in pipeline.sources if source.name not in known]
+    plan = TrialPlan(REFERENCE, folder / "events", CUT_MS, END_MS, folder)
+    return Shop(pipeline, topology, folder, events, labels, train_models(pipeline, topology, events, plan, labels))
+
+
+@dataclass
+class Running:
+    """A run under way: what a test may meddle with."""
+
+    shop: Shop
+    settings: Settings
+    plan: TrialPlan
+    cluster: Cluster
+    events: Sequence[Events]
+
+    def settle(self) -> None:
+        """Wait until everything is worked off."""
+        accounting = Accounting(self.shop.topology, self.settings, self.plan.partitions)
+        accounting.settle(STALLED_S, self.cluster.check)
+
+    def findings(self) -> dict:
+        """Judge what came out."""
+        store = FeatureStore(repo_path=str(self.plan.folder / "feast"))
+        return judge(self.shop.trained, self.events, self.shop.labels, self.settings, self.plan, store)
+
+
+def start(shop: Shop, services: Services, children: Children, prefix: str, folder: Path, *, partitions: int = 1,
+          workers: int = 1, roles: Callable = default_plan, **changes) -> Running:
+    """Prepare topics under a prefix and start workers; nothing is published yet."""
+    plan = shop.plan(partitions, workers)
+    plan = TrialPlan(plan.pipeline, plan.events, plan.train_until, plan.until, folder, partitions, workers)
+    settings = settings_for(services, plan, **({"prefix": prefix, "replay": True} | changes))
+    settings = settings.model_copy(update={"models_dir": str(shop.folder / "models")})
+    prepare(shop.trained, settings, plan)
+    cluster = Cluster(children, plan.pipeline, settings, folder / "run")
+    cluster.start(roles(workers))
+    return Running(shop, settings, plan, cluster, streamed_part(shop.topology, shop.events, plan))
+
+
+def assert_exact(findings: dict) -> None:
+    """Assert that every streamed value is the replay's, the store is current, and nothing is missing or double."""
+    assert findings["predictions"] == findings["expected_predictions"] > 0
+    assert findings["duplicates"] == 0
+    assert findings["parity"]["compared"] > 0 and findings["parity"]["different"] == 0
+    assert findings["feast"]["compared"] > 0 and findings["feast"]["different"] == 0
+    assert findings["auc"]["stream"] == findings["auc"]["replay"]
