@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from headrace.features.columns import bool_of, int64_of, plain
 from headrace.features.expr import evaluate, evaluate_mask
+from headrace.features.kernel.limits import MIN_TIME
 from headrace.models.spec import Label
 
 
@@ -31,7 +32,8 @@ from headrace.models.spec import Label
 class Events:
     """Events of one source, in canonical order (by stamp, then source key, partition and offset).
 
-    ``batch`` holds the fields, ``event_time`` and ``stamp`` are int64[n] milliseconds.
+    ``batch`` holds the fields, ``event_time`` and ``stamp`` are int64[n] milliseconds. An event whose
+    time is MIN_TIME (null) is no label of anything.
     """
 
     batch: pa.RecordBatch | pa.Table
@@ -63,7 +65,7 @@ def label_values(label: Label, scored: Events, label_events: Events | None, cut_
         return np.where(seen & settled, _value(label, scored.batch), np.nan)
     if label_events is None:
         raise ValueError("label_values: a label joined on a key needs the events of its source")
-    arrived = label_events.stamp <= cut_ms
+    arrived = (label_events.stamp <= cut_ms) & (label_events.event_time > MIN_TIME)
     keys, event_keys = _join_codes(label, scored.batch, label_events.batch)
     join = _within if label.within_ms is not None else _last
     return np.where(seen & (keys >= 0), join(label, scored, keys, settled, label_events, event_keys, arrived), np.nan)

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from headrace.features import Source, field
+from headrace.features.kernel.limits import MIN_TIME
 from headrace.models import Label
 from headrace.models.labels import Events, label_values
 
@@ -104,6 +105,12 @@ def test_a_null_key_and_an_event_that_has_not_arrived_have_no_label():
 def test_a_joined_label_without_events_is_a_programming_error():
     with pytest.raises(ValueError, match="needs the events of its source"):
         label_values(Label(ARRIVED, on="k", value="fraud"), events((0, "a", None)), None, 0)
+
+
+def test_an_event_without_a_time_is_no_label():
+    others = events((0, "a", 20.0))
+    timeless = Events(others.batch, np.array([MIN_TIME]), others.stamp)
+    assert np.isnan(at(Label(ARRIVED, on="k", value="fraud"), events((0, "a", None)), timeless, 99)).all()
 
 
 def test_no_events_at_all_is_fine():
