@@ -96,6 +96,7 @@ class BatchThread(AIOKafkaConsumerThread):
             max_partition_fetch_bytes=settings.fetch_bytes,
             fetch_max_bytes=settings.fetch_bytes * BATCHES_PER_RESPONSE,
             fetch_max_wait_ms=settings.fetch_wait_ms,
+            fetch_min_bytes=settings.fetch_min_bytes,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),

@@ -45,7 +45,8 @@ class Settings(BaseSettings):
     session_timeout_s: float = Field(8.0, ge=6)  # a dead member is replaced after this; brokers allow >= 6 s
     drain_s: float = Field(10.0, gt=0)          # what a revoke or a stop may take for its last checkpoint
     fetch_bytes: int = Field(1 << 20, ge=1024)  # per partition and fetch: bounds the columns held at once
-    fetch_wait_ms: int = Field(20, ge=1)        # the longest a broker holds back an empty fetch
+    fetch_wait_ms: int = Field(10, ge=1)        # the longest a broker gathers records for a fetch: part of the latency
+    fetch_min_bytes: int = Field(1 << 15, ge=1)  # ... unless it has these: a batch of one costs as much as one of 50
     max_record_bytes: int = Field(900_000, ge=1024)  # a stage record beyond it is dead-lettered: brokers refuse 1 MiB
     replay_slack_ms: int = Field(300_000, ge=0)  # in a replay: how far (in stamps) a partition may run ahead
     kafka_options: dict[str, Any] = Field(default_factory=dict)  # librdkafka options of every client (TLS, SASL)
