@@ -88,6 +88,11 @@ class StageCore:
         return self._aligner.held_count
 
     @property
+    def theta(self) -> int:
+        """The smallest clock of the source partitions: records stamped below it have left."""
+        return self._aligner.clocks.theta
+
+    @property
     def key_count(self) -> int:
         """Entities this shard has seen."""
         return len(self._keys)

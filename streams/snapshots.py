@@ -25,6 +25,7 @@ from logging import getLogger
 from pathlib import Path
 
 import numpy as np
+
 from headrace.streams.errors import SettingsError, SnapshotError
 from headrace.streams.logs import event
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from headrace.streams.errors import SettingsError, SnapshotError
 from headrace.streams.snapshots import ShardName, SnapshotStore
 

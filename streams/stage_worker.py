@@ -1,0 +1,257 @@
+"""The stage worker: the shards of all stages that this member owns, each a `StageCore` between reader and writer.
+
+    stage topic ─ StageReader ─► StageCore ─► StageWriter ─► features.*, rows.*, late.*
+                                    │
+                                    └─ checkpoint: arrays ─ committed: SnapshotStore
+
+The role of a `FaustHost` over all stage topics. A shard's output is a function of its log, so a restart is: the newest
+snapshot at or below the committed offset (or nothing), the log from there, silently up to the committed offset (what
+that brought forth is delivered), then live. The committed offset never goes back.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+from confluent_kafka import TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from headrace.features.stage import StageCore
+from headrace.features.topology import Topology
+from headrace.schemas.registry import Registry
+from headrace.schemas.topics import TopicNames
+from headrace.streams.errors import GapError, ServiceError, SnapshotError
+from headrace.streams.faust_host import FaustHost, Position
+from headrace.streams.faust_transport import FetchedBatch
+from headrace.streams.logs import event
+from headrace.streams.offsets import Partition
+from headrace.streams.producer import GaplessProducer
+from headrace.streams.settings import Settings
+from headrace.streams.snapshots import ShardName, SnapshotStore
+from headrace.streams.stage_reading import StageReader
+from headrace.streams.stage_writing import StageWriter
+from headrace.streams.status import StatusFile
+
+log = getLogger(__name__)
+
+STATUS_EVERY_S = 1.0
+ROLE = "stage"
+
+
+class _Shard:
+    """One shard this member owns."""
+
+    def __init__(self, core: StageCore, start: int, committed: int, store: SnapshotStore, now_s: float) -> None:
+        self.core, self.store = core, store
+        self.next_offset = start          # the core holds the log up to here
+        self.start = start
+        self.live_from = committed        # what the log below brings forth is delivered: say nothing
+        self.committed = committed
+        self.saved = start                # offset of the newest snapshot that is, or is being, written
+        self.saved_at = now_s
+        self.taken: tuple[int, dict[str, np.ndarray]] | None = None  # a snapshot that waits for its commit
+        self.whole = True                 # False while a batch is being folded, and for ever if that failed
+
+    def take(self, now_s: float) -> None:
+        self.taken, self.saved_at = (self.next_offset, self.core.snapshot()), now_s
+
+
+class StageRole:
+    """Runs the shards; see `faust_host.Role` for the order of calls.
+
+    Parameters
+    ----------
+    topology : Topology
+    settings : Settings
+    producer : GaplessProducer
+    registry : Registry
+    partitions : mapping of source index to int
+        How many partitions the topic of every source has.
+    topic_ids : mapping of stage topic to str
+        As the brokers know them: snapshots of a topic that was deleted must not serve its successor.
+    status : StatusFile
+        Gets the counts of all shards this member owns, summed, and per shard: ``{"role", "worker", <counts>, "shards":
+        {"<topic>[p]": {"next_offset", "theta", "held", "keys", "state_bytes", <counts>}}}``. Counts are part of a
+        shard's state, so they are exact whoever owns it.
+    """
+
+    def __init__(
+        self, topology: Topology, settings: Settings, producer: GaplessProducer, registry: Registry,
+        partitions: Mapping[int, int], topic_ids: Mapping[str, str], status: StatusFile,
+    ) -> None:
+        self._topology, self._settings, self._status = topology, settings, status
+        self._partitions, self._topic_ids = dict(partitions), dict(topic_ids)
+        self._names = names = TopicNames(topology.pipeline, settings.prefix)
+        self._stages = {names.stage(stage.entity.name): number for number, stage in enumerate(topology.stages)}
+        numbers = range(len(topology.stages))
+        self._readers = [StageReader(topology, number, names, registry) for number in numbers]
+        self._writers = [StageWriter(topology, number, names, registry, producer) for number in numbers]
+        self._shards: dict[Partition, _Shard] = {}
+        self._saver = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
+        self._saving: list[Future] = []
+        self._next_status = 0.0
+
+    # Partitions
+
+    def start_at(self, topic: str, partition: int, committed: int | None, metadata: str) -> int:
+        """Restore the newest snapshot at or below the committed offset; without one, begin with the log."""
+        number, at_most = self._stages[topic], committed or 0
+        entity = self._topology.stages[number].entity.name
+        shard = ShardName(
+            self._names.group(ROLE), self._topology.digest, entity, partition, self._topic_ids[topic])
+        store = SnapshotStore(self._settings.state_url, shard)
+        found = store.newest(at_most) if at_most else None
+        if found is None:
+            core, start = StageCore(number, self._topology, self._partitions), 0
+        else:
+            start, arrays = found
+            try:
+                core = StageCore.restore(number, self._topology, self._partitions, arrays)
+            except (ValueError, KeyError) as error:
+                raise SnapshotError(
+                    f"{topic}[{partition}]: the snapshot at offset {start} in {store.folder} does not fit: {error}. If "
+                    "a source topic has got more partitions, start the pipeline under another prefix"
+                ) from error
+        self._shards[topic, partition] = _Shard(core, start, at_most, store, time.monotonic())
+        log.info(event("shard starts", topic=topic, partition=partition, offset=start, committed=at_most,
+                       snapshot=found is not None))
+        return start
+
+    def revoked(self, partitions: set[Partition]) -> None:
+        """Forget shards; what they knew at their commit is saved for the next owner."""
+        for at in partitions:
+            shard = self._shards.pop(at, None)
+            if shard is not None:
+                self._save_last(shard)
+        self._write_status()
+
+    # Records
+
+    async def process(self, batch: FetchedBatch) -> None:
+        """Fold one batch; silently up to what was committed when the shard came here."""
+        shard, number = self._shards[batch.topic, batch.partition], self._stages[batch.topic]
+        records = batch.records
+        if records and shard.next_offset == shard.start and records[0].offset > shard.start:
+            raise GapError(
+                f"{batch.topic}[{batch.partition}]: the shard has to begin at offset {shard.start}, but the log begins "
+                f"at {records[0].offset}: {records[0].offset - shard.start} records are gone. Lengthen the retention "
+                "and replay the sources under another prefix"
+            )
+        shard.whole = False
+        silent = sum(record.offset < shard.live_from for record in records)
+        for part, says in ((records[:silent], False), (records[silent:], True)):
+            if part:
+                output = shard.core.process(self._readers[number].read(batch.partition, part))
+                if says:
+                    self._writers[number].write(output)
+        shard.next_offset = batch.next_offset
+        shard.whole = True
+
+    async def idle(self) -> None:
+        """Report."""
+        if time.monotonic() >= self._next_status:
+            self._write_status()
+
+    # Commits and snapshots
+
+    def checkpoint(self) -> dict[Partition, Position]:
+        """Positions of the shards that are past their start; takes the snapshots that are due."""
+        now_s = time.monotonic()
+        live = {at: shard for at, shard in self._shards.items() if shard.next_offset > shard.committed and shard.whole}
+        for shard in live.values():
+            if now_s - shard.saved_at >= self._settings.snapshot_interval_s:
+                shard.take(now_s)
+        return {at: (shard.next_offset, "") for at, shard in live.items()}
+
+    def committed(self, offsets: dict[Partition, Position]) -> None:
+        """Publish the snapshots whose offset is committed now."""
+        for at, (offset, _) in offsets.items():
+            shard = self._shards.get(at)
+            if shard is None:
+                continue
+            shard.committed = max(shard.committed, offset)
+            if shard.taken is not None and shard.taken[0] <= offset:
+                self._save(shard)
+        self._write_status()
+
+    def close(self) -> None:
+        """Save what is committed and wait until it is on disk; blocks, nothing is processed afterwards."""
+        for shard in self._shards.values():
+            self._save_last(shard)
+        for saving in self._saving:
+            saving.exception()
+        self._write_status()
+
+    def _save_last(self, shard: _Shard) -> None:
+        if shard.whole and shard.next_offset == shard.committed > shard.saved:
+            shard.take(time.monotonic())
+            self._save(shard)
+
+    def _save(self, shard: _Shard) -> None:
+        """Write in another thread. A snapshot that cannot be written delays a restart, so it is no reason to stop."""
+        (offset, arrays), shard.taken = shard.taken, None
+        shard.saved = max(shard.saved, offset)
+
+        def write() -> None:
+            try:
+                store.save(offset, arrays)
+            except SnapshotError as error:
+                log.error(event("snapshot failed", error=error))
+
+        store = shard.store
+        self._saving = [saving for saving in self._saving if not saving.done()]
+        self._saving.append(self._saver.submit(write))
+
+    def _write_status(self) -> None:
+        self._next_status = time.monotonic() + STATUS_EVERY_S
+        total: Counter[str] = Counter()
+        shards = {}
+        for (topic, partition), shard in self._shards.items():
+            if shard.whole:
+                counts = shard.core.counts
+                total.update(counts)
+                shards[f"{topic}[{partition}]"] = {
+                    "next_offset": shard.next_offset, "committed": shard.committed, "theta": shard.core.theta,
+                    "held": shard.core.held_count, "keys": shard.core.key_count,
+                    "state_bytes": shard.core.state_bytes, **counts,
+                }
+        self._status.write({"role": ROLE, "worker": self._settings.worker, **total, "shards": shards})
+
+
+class StageHost(FaustHost):
+    """A host that saves its shards when it stops."""
+
+    async def stop(self) -> None:
+        """Take a last checkpoint, leave, and save what is committed."""
+        await super().stop()
+        await asyncio.to_thread(self.role.close)
+
+
+def stage_host(topology: Topology, settings: Settings, status_path: Path | None) -> StageHost:
+    """Build the stage worker of a pipeline; blocks while it looks at topics and registers schemas.
+
+    Raises
+    ------
+    ServiceError
+        A topic is missing, or a service cannot be reached.
+    """
+    names = TopicNames(topology.pipeline, settings.prefix)
+    topics = [names.stage(stage.entity.name) for stage in topology.stages]
+    sources = [names.source(source.topic) for source in topology.sources]
+    admin = AdminClient(settings.client())
+    existing = admin.list_topics(timeout=10).topics
+    for topic in [*topics, *sources]:
+        if topic not in existing:
+            raise ServiceError(f"topic {topic} is missing on {settings.bootstrap}; run `headrace apply` first")
+    partitions = {number: len(existing[topic].partitions) for number, topic in enumerate(sources)}
+    described = admin.describe_topics(TopicCollection(topics), request_timeout=10)
+    topic_ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
+    producer = GaplessProducer(settings, f"{names.group(ROLE)}.{settings.worker}")
+    registry, status = Registry(settings.registry), StatusFile(status_path)
+    role = StageRole(topology, settings, producer, registry, partitions, topic_ids, status)
+    return StageHost(names.group(ROLE), topics, role, settings, producer)
