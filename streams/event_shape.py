@@ -1,0 +1,85 @@
+"""What the file of a source has to look like: columns, types, which of them are times."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+
+from headrace.features import Source
+from headrace.features.names import did_you_mean
+from headrace.schemas.columns import arrow_schema
+from headrace.schemas.lint import Node, lint_schema
+
+
+class Unfit(ValueError):
+    """A value is not what the schema says; the message is what was expected."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The columns a source's file may have; others are ignored.
+
+    Attributes
+    ----------
+    source : Source
+    schema : pa.Schema
+        What the columns become: the Arrow schema of the source's records.
+    tree : Node
+        The same as Avro says it: enums, maps and what may be null inside.
+    """
+
+    source: Source
+    schema: pa.Schema
+    tree: Node
+
+    @classmethod
+    def of(cls, source: Source) -> "Shape":
+        """Return the shape of a source's files."""
+        tree = lint_schema(source.avro)
+        return cls(source, arrow_schema(tree), tree)
+
+    @cached_property
+    def columns(self) -> dict[str, pa.DataType]:
+        """Every column that is read, with its type; an arrival column of its own comes last."""
+        columns = {field.name: field.type for field in self.schema}
+        if self.source.arrival is not None:
+            columns.setdefault(self.source.arrival, pa.timestamp("ms"))
+        return columns
+
+    @cached_property
+    def required(self) -> list[str]:
+        """The columns a file cannot do without."""
+        names = [field.name for field in self.schema if not field.nullable]
+        return names if self.source.arrival in (None, *names) else [*names, self.source.arrival]
+
+    @cached_property
+    def times(self) -> dict[str, str]:
+        """The columns that are moments, each with the unit ("ms" or "us") its integers count."""
+        units = {name: field.unit for name, field in self.source.fields.items() if field.unit}
+        moments = [self.source.event_time, *([self.source.arrival] if self.source.arrival else [])]
+        return units | {name: "ms" for name in moments if name not in units}
+
+    @cached_property
+    def nodes(self) -> dict[str, Node]:
+        """The Avro type of every field."""
+        return dict(self.tree.fields)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether all columns are numbers, texts, booleans or moments."""
+        return all(
+            name in self.times or pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)
+            or pa.types.is_floating(kind)
+            for name, kind in self.columns.items()
+        )
+
+    def missing_column(self, path: Path, name: str, names: list[str]) -> str:
+        """Say that a file lacks a column."""
+        near = did_you_mean(name, names)
+        if name not in self.nodes:
+            return f"{path}: no column {name!r}, which source {self.source.name} declares as arrival{near}"
+        return (
+            f"{path}: no column {name!r} ({self.columns[name]}), which the schema of {self.source.name} needs{near} "
+            '- add the column, or make the field ["null", …] in the schema'
+        )
