@@ -1,7 +1,7 @@
 """Where a view keeps the events of its keys: one pool of rows, cut into chunks of a power of two.
 
 A key owns rows [start, start + size) of ``ts`` and ``cells``, the first ``length`` of them used, sorted by (event time,
-acceptance). A chunk is aligned to its size, so one of 32 rows or more shares no block of minima with another key.
+acceptance). A chunk is aligned to its size, so one of 16 rows or more shares no block of minima with another key.
 
     pool    | a a a . | b . . . | c c c c c c . . | free ... |      bump: first row never given out
                                                                     free: one linked list per size, linked through ts
@@ -14,7 +14,8 @@ constant. Moving starts the running sums anew, which also keeps them small and t
 from typing import NamedTuple
 
 import numpy as np
-from headrace.features.kernel.compiled import inner
+
+from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.exact import SCALE
 from headrace.features.kernel.expansions import add, two_product
 from headrace.features.kernel.layout import (
@@ -32,7 +33,7 @@ from headrace.features.kernel.layout import (
     VALUE,
     Layout,
 )
-from headrace.features.kernel.limits import CHUNK_MIN, FAN_OUT_BITS, MIN_TIME, PARTS_MIN, POOL_MIN
+from headrace.features.kernel.limits import CHUNK_MIN, FAN_OUT_BITS, LEVELS, MIN_TIME, PARTS_MIN, POOL_MIN
 
 START, LENGTH, SIZE, STREAM_TIME, SEQ = range(5)  # fields of slots[slot]
 BUMP, NEED = 62, 63                               # fields of control; 0..61 are the free lists, by log2 of the size
@@ -45,8 +46,8 @@ class Arena(NamedTuple):
     slots: np.ndarray    # int64[K, 5]
     ts: np.ndarray       # int64[P] event times, ms
     cells: np.ndarray    # float64[P, cell_width], see layout.py
-    blocks: np.ndarray   # float64[P / 32, 2 * extremes] per 32 rows: least x, least -x (inf = none)
-    supers: np.ndarray   # float64[P / 1024, 2 * extremes] per 32 blocks
+    minima: np.ndarray   # float64[P / 16, 6 * extremes] row i: least x and least -x (inf = none) of rows
+    #                      [16 i, 16 i + 16), then of rows [256 i, 256 i + 256), then of [4096 i, 4096 i + 4096)
     control: np.ndarray  # int64[64] free lists, BUMP, and the NEED of a fold that stopped for want of room
     base: np.ndarray     # float64[K, base_width] evicted events: counts, extremes, last
     parts: np.ndarray    # float64[K, parts, W] evicted events: exact sums as expansions, 0 = unused
@@ -58,7 +59,7 @@ def new_arena(layout: Layout) -> Arena:
     control[BUMP] = 0
     empty = Arena(
         np.empty((0, 5), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
-        np.empty((0, 2 * layout.extremes)), np.empty((0, 2 * layout.extremes)), control,
+        np.empty((0, 2 * LEVELS * layout.extremes)), control,
         np.empty((0, layout.base_width)), np.empty((0, layout.parts, PARTS_MIN)),
     )
     return with_slots(with_pool(empty, POOL_MIN), 1)
@@ -77,7 +78,7 @@ def with_pool(arena: Arena, rows: int) -> Arena:
         size *= 2
     return arena._replace(
         ts=_taller(arena.ts, size), cells=_taller(arena.cells, size),
-        blocks=_taller(arena.blocks, size >> FAN_OUT_BITS), supers=_taller(arena.supers, size >> 2 * FAN_OUT_BITS),
+        minima=_taller(arena.minima, size >> FAN_OUT_BITS),
     )
 
 
@@ -154,13 +155,13 @@ def size_for(live: int, size: int) -> int:
     return wanted if wanted > size or wanted * 4 <= size else size
 
 
-@inner
+@leaf
 def running(cells: np.ndarray, start: int, row: int, at: int) -> float:
     """What has run up at offset ``at`` before ``row`` of the chunk at ``start``."""
     return 0.0 if row <= start else cells[row - 1, at]
 
 
-@inner
+@leaf
 def run_on(cells: np.ndarray, start: int, row: int, at: int, x: float) -> None:
     """Running sum of ``row`` at offset ``at``: that of the row before, plus x."""
     lossy = running(cells, start, row, at + LOSSY)
@@ -169,7 +170,7 @@ def run_on(cells: np.ndarray, start: int, row: int, at: int, x: float) -> None:
     cells[row, at + HIGH], cells[row, at + LOW], cells[row, at + LOSSY] = high, low, lossy + lost
 
 
-@inner
+@leaf
 def run_on_square(cells: np.ndarray, start: int, row: int, at: int, x: float) -> None:
     """The same for (x * SCALE)**2, which takes two additions."""
     lossy = running(cells, start, row, at + LOSSY)
@@ -180,7 +181,7 @@ def run_on_square(cells: np.ndarray, start: int, row: int, at: int, x: float) ->
     cells[row, at + HIGH], cells[row, at + LOW], cells[row, at + LOSSY] = high, low, lossy + (lost or lost_too)
 
 
-@inner
+@leaf
 def run_from(columns: np.ndarray, cells: np.ndarray, start: int, begin: int, end: int) -> None:
     """Recompute what rows [begin, end) of the chunk at ``start`` have running."""
     for row in range(begin, end):
@@ -197,42 +198,45 @@ def run_from(columns: np.ndarray, cells: np.ndarray, start: int, begin: int, end
                 run_on_square(cells, start, row, columns[c, SQUARES], x)
 
 
-@inner
-def lower_to(rows: np.ndarray, row: int, j: int, fresh: bool, x: float) -> None:
+@leaf
+def lower_to(minima: np.ndarray, row: int, j: int, fresh: bool, x: float) -> None:
     if fresh:
-        rows[row, j] = np.inf
-    if x < rows[row, j]:
-        rows[row, j] = x
+        minima[row, j] = np.inf
+    if x < minima[row, j]:
+        minima[row, j] = x
 
 
-@inner
+@leaf
 def mark_last(columns: np.ndarray, arena: Arena, row: int) -> None:
     """Enter the new last row of a chunk into its minima."""
-    block, above = row >> FAN_OUT_BITS, row >> 2 * FAN_OUT_BITS
-    fresh, fresh_above = block << FAN_OUT_BITS == row, above << 2 * FAN_OUT_BITS == row
     for c in range(columns.shape[0]):
         j = columns[c, EXTREMES]
         if j >= 0:
             x = arena.cells[row, columns[c, VALUE]]
-            lower_to(arena.blocks, block, j, fresh, x)
-            lower_to(arena.blocks, block, j + 1, fresh, -x)
-            lower_to(arena.supers, above, j, fresh_above, x)
-            lower_to(arena.supers, above, j + 1, fresh_above, -x)
+            for level in range(LEVELS):
+                bits = (level + 1) * FAN_OUT_BITS
+                block = row >> bits
+                fresh = block << bits == row
+                lower_to(arena.minima, block, j + 2 * level, fresh, x)
+                lower_to(arena.minima, block, j + 2 * level + 1, fresh, -x)
 
 
 @inner
 def mark_from(columns: np.ndarray, arena: Arena, begin: int, end: int) -> None:
-    """Recompute the minima of blocks and superblocks that hold rows [begin, end), ``end`` being the chunk's last."""
-    inside = (1 << FAN_OUT_BITS) - 1
+    """Recompute the minima of all blocks that hold rows [begin, end), ``end`` being the end of the chunk."""
+    inside, minima = (1 << FAN_OUT_BITS) - 1, arena.minima
     for c in range(columns.shape[0]):
         j = columns[c, EXTREMES]
         if j < 0:
             continue
         for row in range(begin & ~inside, end):
             x, block, fresh = arena.cells[row, columns[c, VALUE]], row >> FAN_OUT_BITS, row & inside == 0
-            lower_to(arena.blocks, block, j, fresh, x)
-            lower_to(arena.blocks, block, j + 1, fresh, -x)
-        for block in range((begin >> FAN_OUT_BITS) & ~inside, ((end - 1) >> FAN_OUT_BITS) + 1):
-            above, fresh = block >> FAN_OUT_BITS, block & inside == 0
-            lower_to(arena.supers, above, j, fresh, arena.blocks[block, j])
-            lower_to(arena.supers, above, j + 1, fresh, arena.blocks[block, j + 1])
+            lower_to(minima, block, j, fresh, x)
+            lower_to(minima, block, j + 1, fresh, -x)
+        for level in range(1, LEVELS):
+            bits = level * FAN_OUT_BITS
+            at = j + 2 * level
+            for block in range((begin >> bits) & ~inside, ((end - 1) >> bits) + 1):
+                above, fresh = block >> FAN_OUT_BITS, block & inside == 0
+                lower_to(minima, above, at, fresh, minima[block, at - 2])
+                lower_to(minima, above, at + 1, fresh, minima[block, at - 1])

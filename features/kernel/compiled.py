@@ -11,7 +11,9 @@ from pathlib import Path
 from numba import njit
 
 # Never called from Python: without the two wrappers the kernel compiles in 14 s instead of 18 (2 cores, cold).
-inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+leaf = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 
 
 def source_digest() -> int:

@@ -24,7 +24,7 @@ S1_DIGITS = 42      # 2**-616 .. 2**499 (2**31 values below 2**468), and a digit
 N_DIGITS = 2 * S1_DIGITS
 
 
-@njit
+@njit(_nrt=False)
 def deposit(digits: np.ndarray, x: float, unit: int) -> None:
     """Add ``x``, a multiple of 2**unit, to ``digits``."""
     if x == 0.0:
@@ -44,13 +44,13 @@ def deposit(digits: np.ndarray, x: float, unit: int) -> None:
     digits[at + 2] += sign * (high >> BITS)
 
 
-@njit
+@njit(_nrt=False)
 def clear(digits: np.ndarray) -> None:
     for i in range(digits.size):  # a slice assignment would compile for seconds
         digits[i] = 0
 
 
-@njit
+@njit(_nrt=False)
 def carry(digits: np.ndarray) -> int:
     """Bring every digit into [0, 2**28), but for the last, which keeps the sign; returns the number of used digits."""
     used, over = 0, np.int64(0)
@@ -65,7 +65,7 @@ def carry(digits: np.ndarray) -> int:
     return last + 1 if digits[last] != 0 else used
 
 
-@njit
+@njit(_nrt=False)
 def magnitude(digits: np.ndarray) -> int:
     """``carry``, and the absolute value if the whole is negative."""
     used = carry(digits)
@@ -76,7 +76,7 @@ def magnitude(digits: np.ndarray) -> int:
     return used
 
 
-@njit
+@njit(_nrt=False)
 def numerator(n: int, s1: np.ndarray, s2: np.ndarray) -> int:
     """Turn ``s2`` into N = n * S2 - S1**2; returns its number of used digits. ``s1`` is left as |S1|."""
     used = magnitude(s1)
@@ -93,7 +93,7 @@ def numerator(n: int, s1: np.ndarray, s2: np.ndarray) -> int:
     return carry(s2)
 
 
-@njit
+@njit(_nrt=False)
 def side(digits: np.ndarray, used: int, n: int, middle: int, exponent: int, work: np.ndarray) -> int:
     """Sign of N - D * m**2 for m = middle * 2**exponent, a whole ``middle`` of at most 56 bits."""
     clear(work)
@@ -112,7 +112,7 @@ def side(digits: np.ndarray, used: int, n: int, middle: int, exponent: int, work
     return 0
 
 
-@njit
+@njit(_nrt=False)
 def guess(digits: np.ndarray, used: int, n: int) -> float:
     """sqrt(N / D) within a few units in the last place."""
     value = 0.0
@@ -121,7 +121,7 @@ def guess(digits: np.ndarray, used: int, n: int) -> float:
     return math.sqrt(value) / math.sqrt(float(n)) / math.sqrt(float(n - 1))
 
 
-@njit
+@njit(_nrt=False)
 def root(n: int, s1: np.ndarray, s2: np.ndarray, work: np.ndarray) -> float:
     """The double nearest to sqrt(N / D) for n >= 2 values; uses up its arguments.
 

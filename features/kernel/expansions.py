@@ -16,7 +16,7 @@ from numba import njit
 LONGEST = 2048  # doubles in a working expansion: no two overlap, and the squares of legal inputs span fewer bits
 
 
-@njit
+@njit(_nrt=False)
 def two_sum(a: float, b: float) -> tuple[float, float]:
     """The rounded sum of two doubles, and what rounding lost."""
     total = a + b
@@ -24,7 +24,7 @@ def two_sum(a: float, b: float) -> tuple[float, float]:
     return total, (a - (total - shadow)) + (b - shadow)
 
 
-@njit
+@njit(_nrt=False)
 def two_product(a: float, b: float) -> tuple[float, float]:
     """The rounded product of two doubles, and what rounding lost (Dekker); no part of it may over- or underflow."""
     product = a * b
@@ -37,7 +37,7 @@ def two_product(a: float, b: float) -> tuple[float, float]:
     return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
-@njit
+@njit(_nrt=False)
 def divide(high: float, low: float, x: float) -> tuple[float, float]:
     """A double-double divided by a double, within 2**-104 of it."""
     quotient = high / x
@@ -45,7 +45,7 @@ def divide(high: float, low: float, x: float) -> tuple[float, float]:
     return two_sum(quotient, (((high - product) - rest) + low) / x)
 
 
-@njit
+@njit(_nrt=False)
 def add(high: float, low: float, x: float) -> tuple[float, float, bool]:
     """A double-double plus a double, and whether anything was lost; at most 2**-105 of the larger high is."""
     total, rest = two_sum(high, x)
@@ -54,7 +54,7 @@ def add(high: float, low: float, x: float) -> tuple[float, float, bool]:
     return high, low, lost != 0.0
 
 
-@njit
+@njit(_nrt=False)
 def grow(parts: np.ndarray, n: int, x: float) -> int:
     """Add ``x`` to the expansion ``parts[:n]`` in place; returns its new length (at most n + 1)."""
     kept = 0
@@ -69,7 +69,7 @@ def grow(parts: np.ndarray, n: int, x: float) -> int:
     return kept
 
 
-@njit
+@njit(_nrt=False)
 def rounded(parts: np.ndarray, n: int) -> float:
     """The exact sum of an expansion, rounded once to the nearest double, ties to even."""
     if n == 0:
@@ -90,7 +90,7 @@ def rounded(parts: np.ndarray, n: int) -> float:
     return high
 
 
-@njit
+@njit(_nrt=False)
 def compress(parts: np.ndarray, n: int) -> int:
     """Rewrite an expansion in as few doubles as it needs (about one per 53 bits it spans); returns its new length."""
     if n < 2:
@@ -114,7 +114,7 @@ def compress(parts: np.ndarray, n: int) -> int:
     return top + 1
 
 
-@njit
+@njit(_nrt=False)
 def difference(high: float, low: float, high_before: float, low_before: float, work: np.ndarray) -> float:
     """(high + low) - (high_before + low_before), rounded once; ``work`` holds at least four doubles."""
     total, rest = two_sum(high, -high_before)

@@ -1,6 +1,6 @@
 """``ViewState``: one view's features on one shard, folded in compiled code.
 
-The kernel (``_run``) takes a batch of records in canonical order. For each it judges lateness, accepts the event
+The kernel (``run``) takes a batch of records in canonical order. For each it judges lateness, accepts the event
 (``accept.py``), and evaluates the features (``windows.py``) as of stream time for the store and as of the record's own
 time for a query. All state is in the arrays of an ``Arena``; the kernel cannot grow them, so it stops before the record
 that lacks room, Python doubles what is needed, and it goes on at that record.
@@ -11,6 +11,8 @@ The kernel is compiled once per machine, not once per view, and kept on disk (se
 import functools
 
 import numpy as np
+from numba import njit
+
 from headrace.features.kernel.accept import DONE, POOL_TOO_SMALL, accept, rebuild
 from headrace.features.kernel.arena import (
     BUMP,
@@ -20,7 +22,6 @@ from headrace.features.kernel.arena import (
     SIZE,
     START,
     STREAM_TIME,
-    Arena,
     new_arena,
     with_parts,
     with_pool,
@@ -28,50 +29,15 @@ from headrace.features.kernel.arena import (
 )
 from headrace.features.kernel.compiled import inner, source_digest
 from headrace.features.kernel.folded import QUERY, UPDATE, Folded
-from headrace.features.kernel.layout import ANSWER_LATENESS, LATENESS, VALUE, Plan, Work, layout_of, work_for
+from headrace.features.kernel.layout import ANSWER_LATENESS, LATENESS, VALUE, layout_of, work_for
 from headrace.features.kernel.windows import evaluate
 from headrace.features.plan import FoldPlan
-from numba import njit
 
 
 @inner
-def _store_row(plan: Plan, arena: Arena, work: Work, slot: int, i: int, out: Folded) -> None:
-    out.applied[i] = True
-    evaluate(plan, arena, work, slot, arena.slots[slot, STREAM_TIME], out.rows[i])
-
-
-@inner
-def _answer(plan: Plan, arena: Arena, work: Work, slot: int, at: int, i: int, out: Folded) -> None:
-    out.answered[i] = True
-    if out.applied[i] and at == arena.slots[slot, STREAM_TIME]:
-        for f in range(out.rows.shape[1]):
-            out.answers[i, f] = out.rows[i, f]
-    else:
-        evaluate(plan, arena, work, slot, at, out.answers[i])
-
-
-@inner
-def _run(begin: int, slot: np.ndarray, event_time: np.ndarray, flags: np.ndarray, values: np.ndarray, plan: Plan,
-         arena: Arena, work: Work, out: Folded) -> tuple[int, int]:
-    """Fold records from ``begin`` on; returns (status, record it stopped before)."""
-    for i in range(begin, slot.size):
-        key, at = slot[i], event_time[i]
-        state = arena.slots[key]
-        if flags[i] & UPDATE and at >= state[STREAM_TIME] - plan.terms[LATENESS]:
-            status = accept(plan, arena, work, key, at, values[i])
-            if status != DONE:
-                return status, i
-            _store_row(plan, arena, work, key, i, out)
-        out.stream_time[i], out.seq[i] = state[STREAM_TIME], state[SEQ]
-        if flags[i] & QUERY and at >= state[STREAM_TIME] - plan.terms[ANSWER_LATENESS]:
-            _answer(plan, arena, work, key, at, i, out)
-    return DONE, slot.size
-
-
-@inner
-def _rebuild_all(plan: Plan, arena: Arena, slots: int) -> None:
-    for slot in range(slots):
-        rebuild(plan, arena, slot)
+def _copy(rows: np.ndarray, answers: np.ndarray, i: int) -> None:
+    for f in range(rows.shape[1]):
+        answers[i, f] = rows[i, f]
 
 
 @functools.cache
@@ -79,16 +45,34 @@ def _kernel():
     """The compiled functions (run, rebuild_all), looked up on disk under a digest of their sources."""
     digest = source_digest()
 
-    @njit(cache=True)
+    @njit(cache=True, _nrt=False)
     def run(begin, slot, event_time, flags, values, plan, arena, work, out):
+        """Fold records from ``begin`` on; returns (status, record it stopped before)."""
         if digest < 0:  # never; it is here to be in the closure
             return DONE, begin
-        return _run(begin, slot, event_time, flags, values, plan, arena, work, out)
+        for i in range(begin, slot.size):
+            key, at = slot[i], event_time[i]
+            if flags[i] & UPDATE and at >= arena.slots[key, STREAM_TIME] - plan.terms[LATENESS]:
+                status = accept(plan, arena, work, key, at, values[i])
+                if status != DONE:
+                    return status, i
+                out.applied[i] = True
+                evaluate(plan, arena, work, key, arena.slots[key, STREAM_TIME], out.rows[i])
+            stream_time = arena.slots[key, STREAM_TIME]
+            out.stream_time[i], out.seq[i] = stream_time, arena.slots[key, SEQ]
+            if flags[i] & QUERY and at >= stream_time - plan.terms[ANSWER_LATENESS]:
+                out.answered[i] = True
+                if out.applied[i] and at == stream_time:
+                    _copy(out.rows, out.answers, i)
+                else:
+                    evaluate(plan, arena, work, key, at, out.answers[i])
+        return DONE, slot.size
 
-    @njit(cache=True)
+    @njit(cache=True, _nrt=False)
     def rebuild_all(plan, arena, slots):
         if digest >= 0:
-            _rebuild_all(plan, arena, slots)
+            for slot in range(slots):
+                rebuild(plan, arena, slot)
 
     return run, rebuild_all
 

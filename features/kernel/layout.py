@@ -15,12 +15,13 @@ import numpy as np
 
 from headrace.features.kernel.exact import N_DIGITS, S1_DIGITS
 from headrace.features.kernel.expansions import LONGEST
+from headrace.features.kernel.limits import LEVELS
 from headrace.features.plan import LIFETIME, Agg, FoldPlan
 
 ABSENT = -1
 
 AGG, COLUMN, LOWER, UPPER = range(4)               # fields of features[f]
-VALUE, SUMS, SQUARES, EXTREMES, PARTS = range(5)   # fields of columns[c]: offsets into cells, blocks, parts; or ABSENT
+VALUE, SUMS, SQUARES, EXTREMES, PARTS = range(5)   # fields of columns[c]: offsets into cells, minima, parts; or ABSENT
 LATENESS, ANSWER_LATENESS, HORIZON, ENDLESS = range(4)  # fields of terms; ENDLESS = 1 if a feature has no window
 
 HIGH, LOW, LOSSY = range(3)                        # fields of a running sum, from its offset on
@@ -83,7 +84,7 @@ def layout_of(plan: FoldPlan) -> Layout:
             placed[c, SQUARES], cell_width = cell_width, cell_width + 3
             parts += endless
         if aggs & {Agg.MIN, Agg.MAX}:
-            placed[c, EXTREMES], extremes = 2 * extremes, extremes + 1
+            placed[c, EXTREMES], extremes = 2 * LEVELS * extremes, extremes + 1
     index = {edge: i for i, edge in enumerate(edges)} | {LIFETIME: LIFETIME}
     rows = [(f.agg, f.column, index[low], index[f.shift_ms]) for f, low in zip(features, lower, strict=True)]
     return Layout(

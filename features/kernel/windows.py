@@ -6,15 +6,16 @@ without a window, the base of evicted events before them:
 * count and non-null count are differences of positions and running counts;
 * sum and mean are differences of running sums, exact unless a lossy addition lies between: then the window is summed
   anew, exactly;
-* min and max read whole superblocks, whole blocks, and single rows at the ends;
+* min and max read single rows at the ends, then blocks, then blocks of blocks;
 * last is the row at which the running non-null count reached its final value;
 * std is in ``spread.py``.
 """
 
 import numpy as np
+
 from headrace.features.kernel.arena import LENGTH, START, Arena, running
 from headrace.features.kernel.base import gather
-from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.expansions import difference, grow, rounded
 from headrace.features.kernel.layout import (
     AGG,
@@ -37,14 +38,14 @@ from headrace.features.kernel.layout import (
     Plan,
     Work,
 )
-from headrace.features.kernel.limits import FAN_OUT_BITS
+from headrace.features.kernel.limits import FAN_OUT_BITS, LEVELS
 from headrace.features.kernel.spread import std
 from headrace.features.plan import Agg
 
 COUNT, SUM, MEAN, MIN, MAX, STD, LAST = (int(agg) for agg in Agg)
 
 
-@inner
+@leaf
 def rows_until(ts: np.ndarray, low: int, high: int, newest: int) -> int:
     """First row of the sorted ``ts[low:high]`` that is later than ``newest``."""
     while low < high:
@@ -56,7 +57,7 @@ def rows_until(ts: np.ndarray, low: int, high: int, newest: int) -> int:
     return low
 
 
-@inner
+@leaf
 def total(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, start: int, low: int, high: int,
           work: np.ndarray) -> float:
     """Sum of column ``c`` over rows [low, high), and the base if ``endless``, rounded once."""
@@ -76,28 +77,42 @@ def total(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, start: int
     return rounded(work, n)
 
 
-@inner
-def least(arena: Arena, value: int, sign: float, j: int, low: int, high: int) -> float:
-    """Smallest ``sign * x`` of rows [low, high) (inf if none); ``j`` is its place in blocks and superblocks."""
-    cells, best = arena.cells, np.inf
-    inside, far_inside = (1 << FAN_OUT_BITS) - 1, (1 << 2 * FAN_OUT_BITS) - 1
-    row = low
-    while row < high:
-        if row & far_inside == 0 and row + far_inside < high:
-            x = arena.supers[row >> 2 * FAN_OUT_BITS, j]
-            row += far_inside + 1
-        elif row & inside == 0 and row + inside < high:
-            x = arena.blocks[row >> FAN_OUT_BITS, j]
-            row += inside + 1
-        else:
-            x = sign * cells[row, value]
-            row += 1
-        if x < best:
-            best = x
+@leaf
+def least_of(arena: Arena, value: int, sign: float, j: int, bits: int, low: int, high: int, best: float) -> float:
+    """Smallest of ``best`` and rows [low, high), whole blocks of 2**bits rows."""
+    if bits == 0:
+        for row in range(low, high):
+            x = sign * arena.cells[row, value]
+            if x < best:  # never true of a null
+                best = x
+    else:
+        at = j + 2 * (bits // FAN_OUT_BITS - 1)
+        for block in range(low >> bits, high >> bits):
+            x = arena.minima[block, at]
+            if x < best:
+                best = x
     return best
 
 
 @inner
+def least(arena: Arena, value: int, sign: float, j: int, low: int, high: int) -> float:
+    """Smallest ``sign * x`` of rows [low, high) (inf if none); ``j`` is its place in the first level of minima."""
+    best, bits = np.inf, 0
+    while bits < LEVELS * FAN_OUT_BITS:  # up: single rows, blocks, blocks of blocks, to where a larger one begins
+        larger = 1 << (bits + FAN_OUT_BITS)
+        border = (low + larger - 1) & -larger
+        if border + larger > high:
+            break
+        best = least_of(arena, value, sign, j, bits, low, border, best)
+        low, bits = border, bits + FAN_OUT_BITS
+    while low < high:                    # and down again
+        border = low + ((high - low) >> bits << bits)
+        best = least_of(arena, value, sign, j, bits, low, border, best)
+        low, bits = border, bits - FAN_OUT_BITS
+    return best
+
+
+@leaf
 def last(cells: np.ndarray, start: int, value: int, low: int, high: int) -> float:
     """Last non-null value of rows [low, high); NaN if there is none."""
     present = running(cells, start, high, value + 1)
@@ -113,7 +128,7 @@ def last(cells: np.ndarray, start: int, value: int, low: int, high: int) -> floa
     return cells[low, value]
 
 
-@inner
+@leaf
 def extreme(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, largest: bool, low: int, high: int) -> float:
     """Min or max of column ``c``; NaN if there is no value."""
     sign, j, field = (-1.0, 1, BASE_MAX) if largest else (1.0, 0, BASE_MIN)
@@ -123,7 +138,7 @@ def extreme(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, largest:
     return np.nan if best == np.inf else sign * best
 
 
-@inner
+@leaf
 def feature(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int, low: int, high: int,
             endless: bool) -> float:
     """Feature ``f`` over rows [low, high) of the chunk at ``start``."""
