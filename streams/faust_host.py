@@ -16,49 +16,23 @@ one after another. Everything that touches the role happens under one lock, in t
 import asyncio
 from collections.abc import Sequence
 from logging import getLogger
-from typing import Protocol, Self
+from typing import Self
 
-import faust
 from aiokafka.errors import KafkaError
 
+from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import CommitError, GapError, ServiceError
-from headrace.streams.faust_transport import BatchConsumer, BatchTransport, FetchedBatch, faust_log
+from headrace.streams.faust_app import make_app
+from headrace.streams.faust_transport import BatchConsumer
 from headrace.streams.logs import event
 from headrace.streams.offsets import Offsets, Partition
 from headrace.streams.producer import GaplessProducer
+from headrace.streams.role import Position, Role
 from headrace.streams.settings import Settings
 
 log = getLogger(__name__)
 
-Position = tuple[int, str]        # (next offset, metadata)
-
 MAX_UNDELIVERED_COUNT = 100_000   # above it the host waits for the producer before it processes the next batch
-
-
-class Role(Protocol):
-    """What a host runs. Calls never overlap; all but `process` and `idle` must return promptly.
-
-    A role may also have ``paused() -> set[Partition]`` (partitions not to read for now, never all of them) and
-    ``follows_positions = True`` (hand over batches without records when only the position moved), and ``close()``.
-    """
-
-    def start_at(self, topic: str, partition: int, committed: int | None, metadata: str) -> int:
-        """A partition was assigned: return the offset to read from, at most the committed one (0: the start)."""
-
-    async def process(self, batch: FetchedBatch) -> None:
-        """Take a batch; its outputs are with the producer when this returns. Offsets rise per partition."""
-
-    def checkpoint(self) -> dict[Partition, Position]:
-        """Return what may be committed once everything handed over so far is delivered."""
-
-    def committed(self, offsets: dict[Partition, Position]) -> None:
-        """What `checkpoint` returned is delivered and committed."""
-
-    def revoked(self, partitions: set[Partition]) -> None:
-        """The partitions are another member's; forget them."""
-
-    async def idle(self) -> None:
-        """Called at least every `tick_ms`, between batches."""
 
 
 class FaustHost:
@@ -93,8 +67,15 @@ class FaustHost:
     # Life
 
     async def start(self) -> None:
-        """Join the group; returns once the application runs (partitions are assigned a moment later)."""
-        self._app = make_app(self)
+        """Join the group; returns once the application runs (partitions are assigned a moment later).
+
+        Raises
+        ------
+        ServiceError
+            No broker answers, or a topic is missing.
+        """
+        await self._blocking(self._offsets.require, self.topics)
+        self._app = make_app(self, self.group, self.topics)
         self._ticker = asyncio.create_task(self._tick(), name=f"{self.group} ticks")
         await self._app.start()
         log.info(event("host started", group=self.group, worker=self.settings.worker, topics=",".join(self.topics)))
@@ -109,7 +90,11 @@ class FaustHost:
         """
         if self._stopped:
             return
-        await self.start()
+        try:
+            await self.start()
+        except KafkaError as error:
+            await self.stop()
+            raise ServiceError(f"group {self.group} cannot join at {self.settings.bootstrap}: {error!r}") from error
         crashed = asyncio.create_task(self._app._crashed.wait())
         over = asyncio.create_task(self._over.wait())
         try:
@@ -303,51 +288,3 @@ class _Fatal:
         error.add_note(f"during {self._doing} in group {self._host.group}, worker {self._host.settings.worker}")
         self._host._fail(error)
         return True
-
-
-class _App(faust.App):
-    """An application without Faust's tables, producer and web server."""
-
-    logger = faust_log
-
-    class BootStrategy(faust.App.BootStrategy):
-        """Only what consumes."""
-
-        enable_web = False
-        enable_kafka_producer = False
-        enable_sensors = False
-
-    def _create_directories(self) -> None:
-        """No tables, no directories."""
-
-
-def make_app(host: FaustHost) -> faust.App:
-    """Return the Faust application of a host: one agent over all its topics."""
-    settings = host.settings
-    app = _App(
-        host.group,
-        broker=[f"kafka://{server}" for server in settings.bootstrap.split(",")],
-        store="memory://",
-        web_enabled=False,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        stream_wait_empty=False,
-        stream_buffer_maxsize=1,           # in flight: the batch in work, one queued, one fetched
-        stream_recovery_delay=0.0,
-        broker_commit_interval=settings.commit_interval_s,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=min(2.0, settings.session_timeout_s / 4),
-        broker_request_timeout=30.0,
-        broker_client_id=f"{host.group}.{settings.worker}",
-        consumer_group_instance_id=f"{host.group}.{settings.worker}",
-        autodiscover=False,
-    )
-    app.transport = BatchTransport(app.conf.broker_consumer, app, app.loop, host)
-    source = app.topic(*host.topics, key_serializer="raw", value_serializer="raw", acks=False)
-
-    @app.agent(source, name=f"{host.group}.agent")
-    async def _take(stream) -> None:
-        async for taken in stream.events():
-            await host.take(taken.value)
-
-    return app

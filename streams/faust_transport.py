@@ -15,10 +15,9 @@ its records left the fetcher, and the host takes only batches of the epoch that 
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from logging import getLogger
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import aiokafka
 from aiokafka import OffsetAndMetadata, TopicPartition
@@ -27,7 +26,9 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport, server_list
 from faust.types import TP, ConsumerMessage
-from headrace.streams.settings import Settings
+
+from headrace.streams.batches import BatchHost, FetchedBatch
+from headrace.streams.kafka_security import security_options
 
 faust_log = getLogger("faust.worker")
 
@@ -35,45 +36,6 @@ FETCH_TIMEOUT_S = 0.25        # a fetch that brings nothing returns after this, 
 SEEK_TIMEOUT_S = 60.0
 MAX_BATCH_COUNT = 10_000      # records of one batch: tens of ms of work, then ticks and checkpoints have their turn
 BATCHES_PER_RESPONSE = 16     # one response holds at most this many full partitions: bounds memory and latency
-
-
-class FetchedBatch(NamedTuple):
-    """What one fetch brought of one partition."""
-
-    topic: str
-    partition: int
-    records: list       # aiokafka ConsumerRecord (.key .value .timestamp .offset); empty: only the position moved
-    next_offset: int    # position after this batch: control records and aborted transactions are passed
-    epoch: int = 0      # how many seeks came before
-
-    @property
-    def offset(self) -> int:
-        """The last offset this batch covers."""
-        return self.next_offset - 1
-
-
-class BatchHost(Protocol):
-    """What the transport asks of its host; all calls come from the event loop of the application."""
-
-    settings: Settings
-
-    async def checkpoint(self) -> bool:
-        """Commit what may be committed."""
-
-    async def partitions_revoked(self) -> None:
-        """Take the last checkpoint; nothing fetched before is processed afterwards."""
-
-    async def partitions_assigned(self, assigned: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """Return where every assigned partition continues."""
-
-    def partitions_positioned(self, epoch: int) -> None:
-        """The seeks are done; batches of this epoch may be processed."""
-
-    def paused(self) -> set[tuple[str, int]]:
-        """Return partitions not to be read for now; never all of them."""
-
-    def wants_positions(self) -> bool:
-        """Whether batches without records are wanted, to follow positions past control records."""
 
 
 class BatchThread(AIOKafkaConsumerThread):
@@ -287,26 +249,3 @@ class BatchTransport(Transport):
     def __init__(self, url, app, loop, host: BatchHost):
         self.host = host
         super().__init__(url, app, loop)
-
-
-def security_options(settings: Settings) -> dict[str, Any]:
-    """Return what aiokafka needs of librdkafka's options in `Settings.kafka_options` (TLS, SASL plain and SCRAM)."""
-    options = settings.kafka_options
-    protocol = str(options.get("security.protocol", "plaintext")).upper()
-    found: dict[str, Any] = {"security_protocol": protocol}
-    if "SSL" in protocol:
-        context = ssl.create_default_context(cafile=options.get("ssl.ca.location"))
-        if "ssl.certificate.location" in options:
-            context.load_cert_chain(
-                options["ssl.certificate.location"], options.get("ssl.key.location"), options.get("ssl.key.password")
-            )
-        if options.get("ssl.endpoint.identification.algorithm") == "none":
-            context.check_hostname = False
-        found["ssl_context"] = context
-    if "SASL" in protocol:
-        found |= {
-            "sasl_mechanism": options.get("sasl.mechanism", options.get("sasl.mechanisms", "PLAIN")),
-            "sasl_plain_username": options.get("sasl.username"),
-            "sasl_plain_password": options.get("sasl.password"),
-        }
-    return found

@@ -32,7 +32,7 @@ class Offsets:
     """
 
     def __init__(self, settings: Settings, group: str):
-        self._group = group
+        self._group, self._bootstrap = group, settings.bootstrap
         self._admin = AdminClient(settings.client(client__id=f"{group}.offsets"))
 
     def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
@@ -81,6 +81,23 @@ class Offsets:
             return self._ask(partitions, OffsetSpec.latest(), level)
         except KafkaException:
             return {}
+
+    def require(self, topics: Iterable[str]) -> None:
+        """Ask for topics; blocks.
+
+        Raises
+        ------
+        ServiceError
+            No broker answers, or a topic is missing.
+        """
+        try:
+            existing = self._admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        except KafkaException as error:
+            where = f"no Kafka broker answers at {self._bootstrap}"
+            raise ServiceError(f"{where}: {error.args[0].str()}; is it running?") from error
+        missing = sorted(set(topics) - existing.keys())
+        if missing:
+            raise ServiceError(f"topics missing at {self._bootstrap}: {', '.join(missing)}; create them first (apply)")
 
     def _listed(self, partitions: Iterable[Partition], spec: OffsetSpec, what: str) -> dict[Partition, int]:
         return self._patiently(lambda: self._ask(partitions, spec), what)

@@ -25,9 +25,9 @@ from headrace.schemas.records import tick_schema
 from headrace.schemas.registry import Registry, record_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
+from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import ServiceError
 from headrace.streams.faust_host import FaustHost, Position
-from headrace.streams.faust_transport import FetchedBatch
 from headrace.streams.lanes import Lane, too_far_ahead
 from headrace.streams.marks import Mark, MarkFollower
 from headrace.streams.offsets import Offsets, Partition
