@@ -6,16 +6,18 @@ time field is moved so that the event time is now.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 
+from headrace.features.admission import MAX_EVENT_TIME, MIN_EVENT_TIME
 from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.schemas.codec import BatchCodec
+from headrace.schemas.errors import ServiceError
 from headrace.schemas.keys import compact_keys, partitions_of
 from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
@@ -23,6 +25,7 @@ from headrace.schemas.wire import frame
 from headrace.streams.event_files import Events, event_times
 from headrace.streams.marks import write_marks
 from headrace.streams.producer import GaplessProducer
+from headrace.streams.offsets import Offsets
 from headrace.streams.settings import Settings
 
 SLAB_EVENT_COUNT = 20_000  # events between two rounds of marks: clocks of empty partitions move this often
@@ -39,8 +42,13 @@ class Outlet:
     schema_id: int
     next_offsets: np.ndarray
 
-    def send(self, producer: GaplessProducer, events: Events, timestamps: np.ndarray | None, first_row: int = 0) -> None:
-        """Encode events and hand them over, each to the partition of its key; `first_row` is their place in the file."""
+    def send(
+        self, producer: GaplessProducer, events: Events, timestamps: np.ndarray | None, first_row: int = 0
+    ) -> None:
+        """Encode events and hand them over, each to the partition of its key.
+
+        `first_row` is the place of the first one among all events that are written.
+        """
         keys = compact_keys([events.rows.column(name) for name in events.source.key])
         values = frame(self.schema_id, self.codec.encode(events.rows))
         partition = place(keys, len(self.next_offsets), first_row)
@@ -72,17 +80,64 @@ def places_of(events: Events, partition_count: int) -> tuple[np.ndarray, np.ndar
 
 
 def open_outlets(events: Sequence[Events], names: TopicNames, settings: Settings, registry: Registry) -> list[Outlet]:
-    """Look up topics, schema ids and end offsets of the sources."""
+    """Look up topics, schema ids and end offsets of the sources.
+
+    Raises
+    ------
+    ServiceError
+        A topic is missing.
+    """
     watcher = Consumer(settings.client(group__id=names.group("publish")))
+    offsets = Offsets(settings, names.group("publish"))
     outlets = []
-    for one in events:
-        topic = names.source(one.source.topic)
-        count = len(watcher.list_topics(topic, timeout=10).topics[topic].partitions)
-        ends = [watcher.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(count)]
-        schema_id = registry.register(value_subject(topic), one.source.avro)
-        outlets.append(Outlet(topic, one.source.name, BatchCodec(one.source.avro), schema_id, np.array(ends, np.int64)))
-    watcher.close()
+    try:
+        for one in events:
+            topic = names.source(one.source.topic)
+            found = watcher.list_topics(topic, timeout=10).topics[topic]
+            if found.error is not None or not found.partitions:
+                raise ServiceError(f"topic {topic} of source {one.source.name}: {found.error}; create it with `apply`")
+            places = [(topic, partition) for partition in range(len(found.partitions))]
+            known = offsets.ends(places)  # patient: a topic made a moment ago has no leader yet
+            ends = [known[place] for place in places]
+            schema_id = registry.register(value_subject(topic), one.source.avro)
+            codec = BatchCodec(one.source.avro)
+            outlets.append(Outlet(topic, one.source.name, codec, schema_id, np.array(ends, np.int64)))
+    finally:
+        watcher.close()
     return outlets
+
+
+@dataclass(frozen=True)
+class Slab:
+    """What all sources wrote between two clocks.
+
+    Attributes
+    ----------
+    parts : list of Events
+        One per source, possibly empty.
+    first_rows : list of int
+        The place of each part's first event among its source's events.
+    clock : int
+        Whatever comes after is stamped at or after this; MAX_CLOCK: nothing comes.
+    """
+
+    parts: list[Events]
+    first_rows: list[int]
+    clock: int
+
+
+def slabs(events: Sequence[Events], event_count: int = SLAB_EVENT_COUNT) -> Iterator[Slab]:
+    """Cut all sources at the same stamps, every `event_count` events; events of one stamp stay together."""
+    stamps = np.sort(np.concatenate([one.stamps for one in events])) if events else np.empty(0, np.int64)
+    begins = [0] * len(events)
+    for cut in [*np.unique(stamps[event_count::event_count]).tolist(), MAX_CLOCK]:
+        ends = [int(np.searchsorted(one.stamps, cut)) for one in events]
+        parts = [
+            Events(one.source, one.rows.slice(begin, end - begin), one.stamps[begin:end])
+            for one, begin, end in zip(events, begins, ends, strict=True)
+        ]
+        yield Slab(parts, begins, cut)
+        begins = ends
 
 
 def publish_replay(
@@ -98,26 +153,23 @@ def publish_replay(
     """
     outlets = open_outlets(events, names, settings, registry)
     producer = GaplessProducer(settings, "headrace-publish")
-    stamps = np.sort(np.concatenate([one.stamps for one in events]))
-    cuts = [*np.unique(stamps[SLAB_EVENT_COUNT::SLAB_EVENT_COUNT]).tolist(), MAX_CLOCK]
-    begins = [0] * len(events)
-    for cut in cuts:
-        ends = [int(np.searchsorted(one.stamps, cut)) for one in events]
-        for outlet, one, begin, end in zip(outlets, events, begins, ends, strict=True):
-            part = Events(one.source, one.rows.slice(begin, end - begin), one.stamps[begin:end])
-            if end > begin:
-                outlet.send(producer, part, part.stamps, begin)
+    sent = 0
+    for slab in slabs(events):
+        for outlet, part, first_row in zip(outlets, slab.parts, slab.first_rows, strict=True):
+            if len(part.stamps):
+                outlet.send(producer, part, part.stamps, first_row)
         marks = [
-            (outlet.source, partition, int(offset), cut)
+            (outlet.source, partition, int(offset), slab.clock)
             for outlet in outlets
             for partition, offset in enumerate(outlet.next_offsets)
         ]
         producer.flush()  # a mark speaks of offsets that exist
         write_marks(producer, names, registry, marks)
-        progress(sum(ends) - sum(begins))
-        begins = ends
+        count = sum(len(part.stamps) for part in slab.parts)
+        progress(count)
+        sent += count
     producer.flush()
-    return len(stamps)
+    return sent
 
 
 def publish_paced(
@@ -127,10 +179,7 @@ def publish_paced(
     """Write events in arrival order at a steady rate, their times moved to now; return how many were sent."""
     outlets = open_outlets(events, names, settings, registry)
     producer = GaplessProducer(settings, "headrace-publish")
-    order = np.lexsort((np.concatenate([np.full(len(e.stamps), n) for n, e in enumerate(events)]),
-                        np.concatenate([e.stamps for e in events])))
-    which = np.concatenate([np.full(len(e.stamps), n) for n, e in enumerate(events)])[order]
-    row = np.concatenate([np.arange(len(e.stamps)) for e in events])[order]
+    which, row = in_arrival_order(events)
     started, sent = time.monotonic(), 0
     while sent < len(which) and not until():
         due = min(len(which), int((time.monotonic() - started) * rate_per_s))
@@ -145,16 +194,28 @@ def publish_paced(
     return sent
 
 
+def in_arrival_order(events: Sequence[Events]) -> tuple[np.ndarray, np.ndarray]:
+    """Return source number and row, int64[n] each, of all events by (stamp, source, row)."""
+    which = np.concatenate([np.full(len(one.stamps), number) for number, one in enumerate(events)])
+    row = np.concatenate([np.arange(len(one.stamps)) for one in events])
+    order = np.lexsort((which, np.concatenate([one.stamps for one in events])))
+    return which[order], row[order]
+
+
 def _moved_to(events: Events, rows: np.ndarray, now_ms: int) -> Events:
-    """Return some events with every time field moved by (now - event time)."""
+    """Return some events with every time field moved by (now - event time).
+
+    Where the event time is null or absurd, by (now - stamp): such an event is as wrong now as it was then.
+    """
     batch = events.rows.take(pa.array(rows))
-    shift = now_ms - event_times(events.source, batch)
+    happened = event_times(events.source, batch)
+    usable = (happened >= MIN_EVENT_TIME) & (happened <= MAX_EVENT_TIME)
+    shift_ms = now_ms - np.where(usable, happened, events.stamps[rows])
     columns = []
     for field, column in zip(batch.schema, batch.columns, strict=True):
-        if pa.types.is_timestamp(field.type):
-            scale = {"ms": 1, "us": 1000}[field.type.unit]
-            column = pc.add(column.cast(pa.int64()), pa.array(shift * scale)).cast(field.type)
-        elif field.name == events.source.event_time:
-            column = pc.add(column, pa.array(shift)).cast(field.type)
+        unit = events.source.fields[field.name].unit or ("ms" if field.name == events.source.event_time else None)
+        if unit:
+            shift = pa.array(shift_ms * (1_000 if unit == "us" else 1))
+            column = pc.add(column.cast(pa.int64()), shift).cast(field.type)
         columns.append(column)
     return Events(events.source, pa.RecordBatch.from_arrays(columns, schema=batch.schema), np.full(len(rows), now_ms))
