@@ -108,7 +108,7 @@ def constant(rng, n):
 
 def test_long_histories_have_the_oracles_bits_too():
     for seed, values in enumerate((decimals, wild, constant)):
-        n, asked = 9000, 25  # the oracle takes milliseconds per row, so it is asked at the end only
+        n, asked = 6000, 3  # the oracle takes half a second per row here, so it is asked at the end only
         plan, slot, event_time, xs = long_history(seed, n, values)
         state, oracle = ViewState(plan), OracleView(plan)
         for i in range(n - asked):
