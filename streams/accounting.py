@@ -32,7 +32,7 @@ class Accounting:
     so a total of 0 really means that nothing is left between them.
     """
 
-    def __init__(self, topology: Topology, settings: Settings, partitions: int) -> None:
+    def __init__(self, topology: Topology, settings: Settings, partitions: int, models: Sequence[str] = ()) -> None:
         names = TopicNames(topology.pipeline, settings.prefix)
         self._settings = settings
         sources = [names.source(source.topic) for source in topology.sources]
@@ -46,6 +46,7 @@ class Accounting:
             one = topology.sources[source]
             self._reads.append((names.group(f"score.{one.name}"), _all([names.source(one.topic)], partitions)))
         self._reads.append((names.group("write"), _all(views, partitions)))
+        self._reads.append((names.group("drift"), _all([names.drift_counts(model) for model in models], 1)))
         self._offsets = {group: Offsets(settings, group) for group, _ in self._reads}
 
     def backlog(self) -> Backlog:
@@ -54,7 +55,7 @@ class Accounting:
         for group, reads in self._reads:
             ends = self._offsets[group].ends(reads)
             done = self._offsets[group].committed(reads)
-            left[group] = sum(end - (done[place] or 0) for place, end in ends.items() if end > 0)
+            left[group] = sum(end - (done[place] or 0) for place, end in ends.items())
         return Backlog(left)
 
     def settle(

@@ -61,6 +61,7 @@ class DriftMerger:
         self._windows: dict[str, DriftWindows] = {}
         self._schema_ids: dict[str, int] = {}
         self._reported: dict[str, set[tuple]] = {}
+        self._shown: dict[str, int] = {}
         for model, artifact in models:
             topic = self._names.drift(model.name)
             source = self._names.source(model.scores.topic)
@@ -81,8 +82,17 @@ class DriftMerger:
                 self.counts[outcome.value] += 1
             if messages:
                 self._report()
+            self._show_position()
         self._producer.flush()
         self._consumer.close()
+
+    def _show_position(self) -> None:
+        """Commit where reading stands, markers included: for whoever watches; a restart begins at the start all the same."""
+        places = [p for p in self._consumer.position(self._consumer.assignment()) if p.offset >= 0]
+        moved = [p for p in places if self._shown.get(p.topic) != p.offset]
+        if moved:
+            self._consumer.commit(offsets=moved, asynchronous=True)
+            self._shown.update({p.topic: p.offset for p in moved})
 
     def _report(self) -> None:
         for model, windows in self._windows.items():

@@ -190,7 +190,7 @@ def stream(
         cluster.check()
 
     publish_replay(events, names, settings, registry, published)
-    accounting = Accounting(trained.topology, settings, plan.partitions)
+    accounting = Accounting(trained.topology, settings, plan.partitions, [m.name for m in trained.pipeline.models])
     accounting.settle(STALLED_S, cluster.check, lambda backlog: steps.count("left", backlog.total, total))
     return cluster
 
