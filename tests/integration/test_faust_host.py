@@ -254,7 +254,16 @@ def test_three_workers_share_everything_and_survive_kill_9_and_a_clean_stop(kafk
         fill_all(200)
         workers["a"] = start_worker(kafka, "a", group, topics["out"], sources)
         workers["b"] = start_worker(kafka, "b", group, topics["out"], sources)
-        fill_all(200)
+        since = dict(partitions)
+
+        def returned():
+            fill_all(20)  # there must be something to read whenever they are ready
+            return {"a", "b"} <= {
+                line["worker"] for line in lines(kafka, topics["out"])
+                if line["offset"] >= since[line["topic"], line["partition"]]
+            }
+
+        wait_until(returned, "both are back")
         wait_until(complete, "all is read after the return")
     finally:
         for worker in workers.values():
