@@ -20,7 +20,7 @@ from headrace.streams.feature_rows import row_schema
 from headrace.streams.producer import GaplessProducer
 
 ANSWERED, REFUSED = 0, 1  # ``refusal`` of an answer; REFUSED: too late for every view that was asked
-FIRST_INCARNATION = 0     # state that was folded from the log; a rebuild from elsewhere will count up
+FIRST_INCARNATION = 1     # state folded from the log; 0 is what is pushed through Feast by hand, which it must win over
 NO_SWEEP_MS = 0           # rows of events; those of sweeps name the sweep's instant
 
 
