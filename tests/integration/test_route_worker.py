@@ -19,10 +19,9 @@ from headrace.schemas.records import tick_schema
 from headrace.schemas.registry import Registry, record_subject, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import HEADER_BYTES, frame, split
-from headrace.streams.faust_host import FaustHost
 from headrace.streams.marks import write_marks
 from headrace.streams.producer import GaplessProducer
-from headrace.streams.route_worker import RouteRole
+from headrace.streams.route_worker import route_host
 from headrace.streams.settings import Settings
 from headrace.streams.status import StatusFile
 
@@ -52,13 +51,15 @@ def topology():
 
 
 class Bench:
-    """A pipeline with two sources on a cluster, its registry in memory."""
+    """A pipeline with two sources on a cluster."""
 
     def __init__(self, services, tmp_path, replay):
         self.topology = topology()
-        self.registry = Registry("mock://bench")
-        self.settings = Settings(bootstrap=services.bootstrap, prefix=f"r{uuid.uuid4().hex[:8]}.", replay=replay,
-                                 session_timeout_s=6, commit_interval_s=0.2, replay_slack_ms=1_000)
+        self.registry = Registry(services.registry_url)
+        self.settings = Settings(
+            bootstrap=services.bootstrap, registry=services.registry_url, prefix=f"r{uuid.uuid4().hex[:8]}.",
+            replay=replay, session_timeout_s=6, commit_interval_s=0.2, replay_slack_ms=1_000,
+        )
         self.names = TopicNames("test", self.settings.prefix)
         self.status = StatusFile(tmp_path / "route.json")
         kind = "CreateTime" if replay else "LogAppendTime"
@@ -76,9 +77,7 @@ class Bench:
 
     def host(self, worker="a"):
         settings = self.settings.model_copy(update={"worker": worker})
-        producer = GaplessProducer(settings)
-        role = RouteRole(self.topology, settings, producer, self.registry, {"who": SHARDS}, self.status)
-        return FaustHost(self.names.group("route"), list(self.partitions), role, settings, producer)
+        return route_host(self.topology, settings, self.status.path)
 
     def send(self, source, partition, people, stamps=None):
         topic = self.names.source(source)
