@@ -9,7 +9,6 @@ snapshot at or below the committed offset (or nothing), the log from there, sile
 that brought forth is delivered), then live. The committed offset never goes back.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -25,12 +24,13 @@ from headrace.features.stage import StageCore
 from headrace.features.topology import Topology
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
+from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import GapError, ServiceError, SnapshotError
-from headrace.streams.faust_host import FaustHost, Position
-from headrace.streams.faust_transport import FetchedBatch
+from headrace.streams.faust_host import FaustHost
 from headrace.streams.logs import event
 from headrace.streams.offsets import Partition
 from headrace.streams.producer import GaplessProducer
+from headrace.streams.role import Position
 from headrace.streams.settings import Settings
 from headrace.streams.snapshots import ShardName, SnapshotStore
 from headrace.streams.stage_reading import StageReader
@@ -62,7 +62,7 @@ class _Shard:
 
 
 class StageRole:
-    """Runs the shards; see `faust_host.Role` for the order of calls.
+    """Runs the shards; see `role.Role` for the order of calls.
 
     Parameters
     ----------
@@ -223,16 +223,7 @@ class StageRole:
         self._status.write({"role": ROLE, "worker": self._settings.worker, **total, "shards": shards})
 
 
-class StageHost(FaustHost):
-    """A host that saves its shards when it stops."""
-
-    async def stop(self) -> None:
-        """Take a last checkpoint, leave, and save what is committed."""
-        await super().stop()
-        await asyncio.to_thread(self.role.close)
-
-
-def stage_host(topology: Topology, settings: Settings, status_path: Path | None) -> StageHost:
+def stage_host(topology: Topology, settings: Settings, status_path: Path | None) -> FaustHost:
     """Build the stage worker of a pipeline; blocks while it looks at topics and registers schemas.
 
     Raises
@@ -254,4 +245,4 @@ def stage_host(topology: Topology, settings: Settings, status_path: Path | None)
     producer = GaplessProducer(settings, f"{names.group(ROLE)}.{settings.worker}")
     registry, status = Registry(settings.registry), StatusFile(status_path)
     role = StageRole(topology, settings, producer, registry, partitions, topic_ids, status)
-    return StageHost(names.group(ROLE), topics, role, settings, producer)
+    return FaustHost(names.group(ROLE), topics, role, settings, producer)

@@ -15,8 +15,8 @@ from headrace.schemas.records import stage_schema, tick_schema
 from headrace.schemas.registry import Registry, record_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import HEADER_BYTES, frame, split
+from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import GapError, ServiceError, SnapshotError
-from headrace.streams.faust_transport import FetchedBatch
 from headrace.streams.settings import Settings
 from headrace.streams.stage_worker import StageRole
 from headrace.streams.status import StatusFile
