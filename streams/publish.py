@@ -24,8 +24,8 @@ from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.event_files import Events, event_times
 from headrace.streams.marks import write_marks
-from headrace.streams.producer import GaplessProducer
 from headrace.streams.offsets import Offsets
+from headrace.streams.producer import GaplessProducer
 from headrace.streams.settings import Settings
 
 SLAB_EVENT_COUNT = 20_000  # events between two rounds of marks: clocks of empty partitions move this often

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feast import FeatureStore
+
 from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
@@ -14,9 +15,17 @@ from headrace.streams.cluster import Cluster, default_plan
 from headrace.streams.event_files import Events, read_events
 from headrace.streams.pipelines import load_pipeline
 from headrace.streams.settings import Settings
-from headrace.streams.trial import STALLED_S, Trained, TrialPlan, prepare, read_all, settings_for, streamed_part, train_models
+from headrace.streams.trial import (
+    STALLED_S,
+    Trained,
+    TrialPlan,
+    prepare,
+    read_all,
+    settings_for,
+    streamed_part,
+    train_models,
+)
 from headrace.streams.trial_report import judge
-
 from tests.e2e.shop_events import DAY_MS, START_MS, write_events
 
 REFERENCE = "tests.e2e.shop:PIPELINE"

@@ -4,12 +4,12 @@ import signal
 import time
 
 import pytest
+
 from headrace.infra.embedded.process import Children
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.cluster import WorkerPlan
 from headrace.streams.publish import publish_replay
-
 from tests.e2e.harness import Shop, assert_exact, start, train_shop
 
 
