@@ -28,6 +28,8 @@ from headrace.features.kernel.layout import (
     HIGH,
     LOSSY,
     LOW,
+    LOWEST,
+    SINCE,
     SQUARES,
     SUMS,
     VALUE,
@@ -162,23 +164,26 @@ def running(cells: np.ndarray, start: int, row: int, at: int) -> float:
 
 
 @leaf
-def run_on(cells: np.ndarray, start: int, row: int, at: int, x: float) -> None:
-    """Running sum of ``row`` at offset ``at``: that of the row before, plus x."""
-    lossy = running(cells, start, row, at + LOSSY)
+def run_on(cells: np.ndarray, start: int, row: int, at: int, x: float, rest: float) -> None:
+    """Running sum of ``row`` at offset ``at``: that of the row before, plus x and rest."""
     high, low = running(cells, start, row, at + HIGH), running(cells, start, row, at + LOW)
-    high, low, lost = add(high, low, x)
-    cells[row, at + HIGH], cells[row, at + LOW], cells[row, at + LOSSY] = high, low, lossy + lost
+    lowest, lossy = running(cells, start, row, at + LOWEST), running(cells, start, row, at + LOSSY)
+    high, low, lowest, lost = add(high, low, lowest, x)
+    if rest != 0.0:
+        high, low, lowest, lost_too = add(high, low, lowest, rest)
+        lost = lost or lost_too
+    cells[row, at + HIGH], cells[row, at + LOW] = high, low
+    cells[row, at + LOWEST], cells[row, at + LOSSY] = lowest, lossy + lost
 
 
 @leaf
-def run_on_square(cells: np.ndarray, start: int, row: int, at: int, x: float) -> None:
-    """The same for (x * SCALE)**2, which takes two additions."""
-    lossy = running(cells, start, row, at + LOSSY)
-    high, low = running(cells, start, row, at + HIGH), running(cells, start, row, at + LOW)
-    square, rest = two_product(x * SCALE, x * SCALE)
-    high, low, lost = add(high, low, square)
-    high, low, lost_too = add(high, low, rest)
-    cells[row, at + HIGH], cells[row, at + LOW], cells[row, at + LOSSY] = high, low, lossy + (lost or lost_too)
+def run_on_equal(cells: np.ndarray, start: int, row: int, at: int, value: int) -> None:
+    """Since which row of the chunk, counted from 1, all non-null values are equal; 0 = there is none yet."""
+    x = cells[row, value]
+    since = int(running(cells, start, row, at))
+    if x == x and (since == 0 or cells[start + since - 1, value] != x):
+        since = row - start + 1
+    cells[row, at] = since
 
 
 @leaf
@@ -193,9 +198,11 @@ def run_from(columns: np.ndarray, cells: np.ndarray, start: int, begin: int, end
             if not present:
                 x = 0.0
             if columns[c, SUMS] >= 0:
-                run_on(cells, start, row, columns[c, SUMS], x)
+                run_on(cells, start, row, columns[c, SUMS], x, 0.0)
             if columns[c, SQUARES] >= 0:
-                run_on_square(cells, start, row, columns[c, SQUARES], x)
+                square, rest = two_product(x * SCALE, x * SCALE)
+                run_on(cells, start, row, columns[c, SQUARES], square, rest)
+                run_on_equal(cells, start, row, columns[c, SQUARES] + SINCE, at)
 
 
 @leaf

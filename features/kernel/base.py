@@ -24,6 +24,7 @@ from headrace.features.kernel.layout import (
     HIGH,
     LOSSY,
     LOW,
+    LOWEST,
     PARTS,
     SQUARES,
     SUMS,
@@ -50,8 +51,8 @@ def stage_sum(arena: Arena, work: Work, slot: int, part: int, at: int, value: in
     terms, cells = work.terms[part], arena.cells
     n = gather(arena, slot, part, terms)
     if running(cells, start, end, at + LOSSY) == 0.0:
-        n = grow(terms, n, running(cells, start, end, at + HIGH))
-        n = grow(terms, n, running(cells, start, end, at + LOW))
+        for term in (HIGH, LOW, LOWEST):
+            n = grow(terms, n, running(cells, start, end, at + term))
     else:
         for row in range(start, end):
             x = cells[row, value]

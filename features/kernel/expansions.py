@@ -1,8 +1,8 @@
 """Sums of doubles without loss: an exact sum kept as several doubles.
 
-* A **double-double** (high, low) with |low| <= ulp(high) / 2 carries a running sum in 106 bits. Adding to it says
-  whether the addition was exact, so a difference of two running sums is the exact sum of what lies between them as
-  long as no addition in between was lossy.
+* A **running sum** is three doubles (high, low, lowest), each below the last bit of the one before: some 159 bits, so
+  values from 1e-12 to 1e12 add up without loss. Adding to it says whether the addition was exact; a difference of two
+  running sums is the exact sum of what lies between them as long as no addition in between was lossy.
 * An **expansion** (Shewchuk 1997) is a list of doubles in increasing magnitude, none overlapping the next, whose sum is
   the exact value. ``grow`` adds a double to it, ``rounded`` rounds it once, half to even. The two together are the
   algorithm of ``math.fsum``, and equal it bit for bit.
@@ -46,12 +46,15 @@ def divide(high: float, low: float, x: float) -> tuple[float, float]:
 
 
 @njit(_nrt=False)
-def add(high: float, low: float, x: float) -> tuple[float, float, bool]:
-    """A double-double plus a double, and whether anything was lost; at most 2**-105 of the larger high is."""
-    total, rest = two_sum(high, x)
-    tail, lost = two_sum(low, rest)
-    high, low = two_sum(total, tail)
-    return high, low, lost != 0.0
+def add(high: float, low: float, lowest: float, x: float) -> tuple[float, float, float, bool]:
+    """A running sum plus a double, and whether anything was lost: at most 2**-150 of the larger high."""
+    high, rest = two_sum(high, x)
+    low, rest = two_sum(low, rest)
+    lowest, lost = two_sum(lowest, rest)
+    low, lowest = two_sum(low, lowest)
+    high, low = two_sum(high, low)
+    low, lowest = two_sum(low, lowest)
+    return high, low, lowest, lost != 0.0
 
 
 @njit(_nrt=False)
@@ -115,17 +118,13 @@ def compress(parts: np.ndarray, n: int) -> int:
 
 
 @njit(_nrt=False)
-def difference(high: float, low: float, high_before: float, low_before: float, work: np.ndarray) -> float:
-    """(high + low) - (high_before + low_before), rounded once; ``work`` holds at least four doubles."""
+def difference(high: float, low: float, high_before: float, low_before: float) -> tuple[float, bool]:
+    """(high + low) - (high_before + low_before), rounded once, and whether that was certain to succeed."""
     total, rest = two_sum(high, -high_before)
     tail, dust = two_sum(low, -low_before)
     middle, grain = two_sum(rest, tail)
     total, rest = two_sum(total, middle)
     grain, lost = two_sum(grain, dust)
     rest, lost_too = two_sum(rest, grain)
-    if lost == 0.0 and lost_too == 0.0:
-        return total + rest  # exactly the whole sum: this addition is its only rounding
-    n = grow(work, 0, high)
-    n = grow(work, n, low)
-    n = grow(work, n, -high_before)
-    return rounded(work, grow(work, n, -low_before))
+    # If nothing was lost total + rest is exactly the whole sum, and this addition its only rounding.
+    return total + rest, lost == 0.0 and lost_too == 0.0

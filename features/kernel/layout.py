@@ -4,8 +4,9 @@
 * ``features[f]``: (aggregation, column, lower edge, upper edge), edges as indices, LIFETIME as lower edge = no window.
 * ``columns[c]``: where column c keeps its numbers. A retained event is one row of the ``cells`` matrix, side by side
   because they are read together (one cache line): for every column its value (NaN = null) and the number of non-null
-  values so far; if it is summed also the running sum (high, low) and the number of lossy additions so far; if it has a
-  standard deviation the same for the squares. "So far" counts from the key's first retained event.
+  values so far; if it is summed also the running sum in three doubles and the number of lossy additions so far; if it
+  has a standard deviation the same for the squares, and since which row all values have been equal. "So far" counts
+  from the key's first retained event.
 * ``terms``: the four times a record is judged by.
 """
 
@@ -24,7 +25,7 @@ AGG, COLUMN, LOWER, UPPER = range(4)               # fields of features[f]
 VALUE, SUMS, SQUARES, EXTREMES, PARTS = range(5)   # fields of columns[c]: offsets into cells, minima, parts; or ABSENT
 LATENESS, ANSWER_LATENESS, HORIZON, ENDLESS = range(4)  # fields of terms; ENDLESS = 1 if a feature has no window
 
-HIGH, LOW, LOSSY = range(3)                        # fields of a running sum, from its offset on
+HIGH, LOW, LOWEST, LOSSY, SINCE = range(5)         # fields of a running sum; SINCE for squares only
 BASE_COUNT, BASE_FIELDS = 1, 4                     # base[slot] = (events, then per column the four below)
 BASE_PRESENT, BASE_MIN, BASE_MAX, BASE_LAST = range(4)
 
@@ -78,10 +79,10 @@ def layout_of(plan: FoldPlan) -> Layout:
     for c, aggs in enumerate(used):
         placed[c, VALUE], cell_width = cell_width, cell_width + 2
         if aggs & {Agg.SUM, Agg.MEAN, Agg.STD}:
-            placed[c, SUMS], cell_width = cell_width, cell_width + 3
+            placed[c, SUMS], cell_width = cell_width, cell_width + 4
             placed[c, PARTS], parts = parts, parts + endless
         if Agg.STD in aggs:
-            placed[c, SQUARES], cell_width = cell_width, cell_width + 3
+            placed[c, SQUARES], cell_width = cell_width, cell_width + 5
             parts += endless
         if aggs & {Agg.MIN, Agg.MAX}:
             placed[c, EXTREMES], extremes = 2 * LEVELS * extremes, extremes + 1

@@ -3,8 +3,9 @@
 1. The running sums of x and of squares give S1 and S2 as double-doubles, with a bound on what they have lost.
 2. The variance (S2 - S1**2 / n) / (n - 1) and its root follow in the same precision, with a bound on their error.
 3. If the root minus and plus that bound round to the same double, that double is the answer (Ziv's test).
-4. Otherwise (a root that is a double or a midpoint, or nearly; values that differ little) integers decide, see
-   ``exact.py``: from the running sums if no addition in the window was lossy, from the window's values if one was.
+4. Otherwise, if all values are equal, which a row knows, it is 0: a price that never changes is not worth step 5.
+5. Otherwise (a root that is a double or a midpoint, or nearly; values that differ in their last digits only) integers
+   decide, see ``exact.py``: from the running sums if no addition in the window was lossy, else from its values.
 
 The bound, in units of u = 2**-104, twice what a double-double operation may lose relative to its operands: with T2 the
 sum of squares since the chunk began (plus the base) and k the number of values it is over, S2 is off by at most
@@ -24,11 +25,15 @@ from headrace.features.kernel.layout import (
     ABSENT,
     BASE_COUNT,
     BASE_FIELDS,
+    BASE_MAX,
+    BASE_MIN,
     BASE_PRESENT,
     HIGH,
     LOSSY,
     LOW,
+    LOWEST,
     PARTS,
+    SINCE,
     SQUARES,
     SUMS,
     VALUE,
@@ -83,10 +88,9 @@ def quick(n: float, s1: float, s1_rest: float, s1_off: float, s2: float, s2_rest
 @inner
 def deposit_running(digits: np.ndarray, arena: Arena, start: int, low: int, high: int, at: int, scale: float,
                     unit: int) -> None:
-    """Add a faithful difference of running sums to ``digits``."""
-    for part in (HIGH, LOW):
-        deposit(digits, running(arena.cells, start, high, at + part) * scale, unit)
-        deposit(digits, -running(arena.cells, start, low, at + part) * scale, unit)
+    """Add to ``digits`` what a running sum at offset ``at`` has gained between two rows."""
+    deposit(digits, running(arena.cells, start, high, at) * scale, unit)
+    deposit(digits, -running(arena.cells, start, low, at) * scale, unit)
 
 
 @inner
@@ -99,6 +103,20 @@ def deposit_values(s1: np.ndarray, s2: np.ndarray, cells: np.ndarray, value: int
             deposit(s1, x * SCALE, UNIT)
             deposit(s2, square, 2 * UNIT)
             deposit(s2, rest, 2 * UNIT)
+
+
+@inner
+def all_equal(arena: Arena, slot: int, base: int, endless: bool, start: int, low: int, high: int, value: int,
+              squares: int) -> bool:
+    """Whether the values of rows [low, high), and of the base at offset ``base`` if ``endless``, are one number."""
+    cells = arena.cells
+    first = start + int(running(cells, start, high, squares + SINCE)) - 1
+    if first > low and running(cells, start, first, value + 1) != running(cells, start, low, value + 1):
+        return False
+    if not endless or arena.base[slot, base + BASE_PRESENT] == 0.0:
+        return True
+    x = arena.base[slot, base + BASE_MIN]
+    return x == arena.base[slot, base + BASE_MAX] and (first < start or cells[first, value] == x)
 
 
 @inner
@@ -119,6 +137,8 @@ def std(plan: Plan, arena: Arena, work: Work, slot: int, c: int, endless: bool, 
     y = quick(n, a * SCALE, a_rest * SCALE, a_off, b, b_rest, b_off)
     if y == y:
         return y / SCALE
+    if all_equal(arena, slot, BASE_COUNT + BASE_FIELDS * c, endless, start, low, high, value, squares):
+        return 0.0
     s1, s2 = work.s1, work.s2
     clear(s1)
     clear(s2)
@@ -129,8 +149,9 @@ def std(plan: Plan, arena: Arena, work: Work, slot: int, c: int, endless: bool, 
     lossy = (running(arena.cells, start, high, at + LOSSY) - running(arena.cells, start, low, at + LOSSY)
              + running(arena.cells, start, high, squares + LOSSY) - running(arena.cells, start, low, squares + LOSSY))
     if lossy == 0.0:
-        deposit_running(s1, arena, start, low, high, at, SCALE, UNIT)
-        deposit_running(s2, arena, start, low, high, squares, 1.0, 2 * UNIT)
+        for term in (HIGH, LOW, LOWEST):
+            deposit_running(s1, arena, start, low, high, at + term, SCALE, UNIT)
+            deposit_running(s2, arena, start, low, high, squares + term, 1.0, 2 * UNIT)
     else:
         deposit_values(s1, s2, arena.cells, value, low, high)
     return root(np.int64(n), s1, s2, work.product) / SCALE

@@ -31,6 +31,7 @@ from headrace.features.kernel.layout import (
     LOSSY,
     LOW,
     LOWER,
+    LOWEST,
     PARTS,
     SUMS,
     UPPER,
@@ -57,24 +58,37 @@ def rows_until(ts: np.ndarray, low: int, high: int, newest: int) -> int:
     return low
 
 
+@inner
+def exact_total(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, start: int, low: int, high: int,
+                terms: np.ndarray) -> float:
+    """``total`` when it takes more than an addition: of what has run up in between, or of the values themselves."""
+    cells, at = arena.cells, plan.columns[c, SUMS]
+    n = gather(arena, slot, plan.columns[c, PARTS], terms) if endless else 0
+    if running(cells, start, high, at + LOSSY) == running(cells, start, low, at + LOSSY):
+        for term in (HIGH, LOW, LOWEST):
+            n = grow(terms, n, running(cells, start, high, at + term))
+            n = grow(terms, n, -running(cells, start, low, at + term))
+    else:
+        for row in range(low, high):
+            x = cells[row, plan.columns[c, VALUE]]
+            if x == x:
+                n = grow(terms, n, x)
+    return rounded(terms, n)
+
+
 @leaf
 def total(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, start: int, low: int, high: int,
-          work: np.ndarray) -> float:
+          terms: np.ndarray) -> float:
     """Sum of column ``c`` over rows [low, high), and the base if ``endless``, rounded once."""
     cells, at = arena.cells, plan.columns[c, SUMS]
-    faithful = running(cells, start, high, at + LOSSY) == running(cells, start, low, at + LOSSY)
-    n = gather(arena, slot, plan.columns[c, PARTS], work) if endless else 0
-    if faithful and n == 0:
-        return difference(running(cells, start, high, at + HIGH), running(cells, start, high, at + LOW),
-                          running(cells, start, low, at + HIGH), running(cells, start, low, at + LOW), work)
-    if faithful:  # endless, so low == start
-        n = grow(work, n, running(cells, start, high, at + HIGH))
-        return rounded(work, grow(work, n, running(cells, start, high, at + LOW)))
-    for row in range(low, high):
-        x = cells[row, plan.columns[c, VALUE]]
-        if x == x:
-            n = grow(work, n, x)
-    return rounded(work, n)
+    lossy = running(cells, start, high, at + LOSSY) - running(cells, start, low, at + LOSSY)
+    lowest, lowest_before = running(cells, start, high, at + LOWEST), running(cells, start, low, at + LOWEST)
+    if not endless and lossy == 0.0 and lowest == 0.0 and lowest_before == 0.0:
+        once, certain = difference(running(cells, start, high, at + HIGH), running(cells, start, high, at + LOW),
+                                   running(cells, start, low, at + HIGH), running(cells, start, low, at + LOW))
+        if certain:
+            return once
+    return exact_total(plan, arena, slot, c, endless, start, low, high, terms)
 
 
 @leaf

@@ -21,6 +21,7 @@ families = st.sampled_from([
     st.sampled_from([1e150, -1e150, 1e-100, 1.0, 0.1, -0.1, 1e16, -1e16, 2.0**-53, -0.0]),
     st.sampled_from([1.0, 1.0 + 2**-52, 1.0 - 2**-53]),           # standard deviations of a few last bits
     st.integers(0, 999).map(lambda x: 1e9 + x / 1000),            # most of the sum of squares cancels
+    st.sampled_from([0.1, 0.1, 0.1, 0.3]),                        # standard deviations that are 0, of lossy squares
     st.sampled_from([-(2.0**53), 1.0, 2.0**53 + 2, 0.0]),         # standard deviations that are midpoints
 ])
 

@@ -28,11 +28,13 @@ def expansion_of(xs):
     return parts, n
 
 
+@settings(deadline=None)  # the first example compiles
 @given(lists)
 def test_an_expansion_rounds_like_fsum(xs):
     assert expansions.rounded(*expansion_of(xs)) == math.fsum(xs)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(lists)
 def test_an_expansion_and_its_compressed_form_are_the_exact_sum(xs):
     parts, n = expansion_of(xs)
@@ -44,25 +46,31 @@ def test_an_expansion_and_its_compressed_form_are_the_exact_sum(xs):
     assert expansions.rounded(parts, n) == math.fsum(xs)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(lists)
 def test_a_running_sum_is_exact_unless_it_says_otherwise(xs):
-    high, low = 0.0, 0.0
-    total = Fraction(0)
+    running, total = (0.0, 0.0, 0.0), Fraction(0)
     for x in xs:
-        before = Fraction(high) + Fraction(low)
-        high, low, lost = expansions.add(high, low, x)
-        total = Fraction(high) + Fraction(low)
+        before = total
+        *running, lost = expansions.add(*running, x)
+        total = sum(map(Fraction, running))
         assert lost == (total != before + Fraction(x))
-        assert abs(total - before - Fraction(x)) <= Fraction(2) ** -105 * max(abs(before), abs(total))
+        assert abs(total - before - Fraction(x)) <= Fraction(2) ** -150 * max(abs(before), abs(total))
+        assert abs(running[1]) <= math.ulp(running[0]) / 2
+        assert abs(running[2]) <= math.ulp(running[1]) / 2
 
 
+@settings(deadline=None)  # the first example compiles
 @given(numbers, numbers, numbers, numbers)
 @example(1.0, 2.0**-53, 0.0, -(2.0**-110))
 @example(1.0 + 2**-52, 2.0**-53, 0.0, 2.0**-110)
-def test_a_difference_of_running_sums_is_rounded_once(a, b, c, d):
-    assert expansions.difference(a, b, c, d, np.zeros(8)) == math.fsum([a, b, -c, -d])
+@example(1e16, 0.1, 0.0, -0.2)
+def test_a_difference_is_rounded_once_or_says_that_it_is_not_certain(a, b, c, d):
+    once, certain = expansions.difference(a, b, c, d)
+    assert not certain or once == math.fsum([a, b, -c, -d])
 
 
+@settings(deadline=None)  # the first example compiles
 @given(numbers, numbers)
 def test_a_product_and_what_it_lost_are_the_exact_product(a, b):
     a, b = a * 2.0**-32, b * 2.0**-32
@@ -74,6 +82,7 @@ def digits_value(digits, unit):
     return sum(int(digit) << exact.BITS * i for i, digit in enumerate(digits)) * Fraction(2) ** unit
 
 
+@settings(deadline=None)  # the first example compiles
 @given(lists)
 def test_digits_hold_the_exact_sum_before_and_after_the_carry(xs):
     digits = np.zeros(exact.S1_DIGITS, np.int64)
@@ -98,7 +107,7 @@ def root_of(xs):
     return exact.root(len(xs), s1, s2, work) / exact.SCALE
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(numbers, min_size=2, max_size=40))
 @example([-(2.0**53), 1.0, 2.0**53 + 2])           # std 2**53 + 1: halfway, to even
 @example([-(2.0**53) - 2, 1.0, 2.0**53 + 4])       # 2**53 + 3: halfway, up to even
@@ -110,6 +119,7 @@ def test_a_root_in_whole_numbers_is_the_rounded_standard_deviation(xs):
     assert root_of(xs) == std(xs)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(st.fractions(0, 10**20), st.integers(-600, 600))
 def test_the_oracles_root_of_a_fraction_is_the_nearest_double(ratio, power):
     ratio *= Fraction(4) ** power
