@@ -28,6 +28,12 @@ class BatchHost(Protocol):
     async def take(self, batch: FetchedBatch) -> None:
         """Process a batch, if it is of the current epoch."""
 
+    def handed_over(self, count: int) -> None:
+        """So many batches are on their way to `take`."""
+
+    async def idle_again(self) -> None:
+        """Wait until `take` has returned for all that was handed over."""
+
     async def checkpoint(self) -> bool:
         """Commit what may be committed."""
 

@@ -180,8 +180,14 @@ class BatchConsumer(Consumer):
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Yield one message per partition that had something."""
+        """Yield one message per partition that had something, once the host has worked off what it was given before.
+
+        Records wait in the fetcher, where they gather, and not in Faust's queues, where every small batch of them would
+        wait for its own turn.
+        """
+        await self.host.idle_again()
         records, _ = await self._wait_next_records(min(timeout, FETCH_TIMEOUT_S))
+        self.host.handed_over(sum(len(batches) for batches in (records or {}).values()))
         for tp, batches in (records or {}).items():
             for batch in batches:
                 yield TP(*tp), self._to_message(TP(*tp), batch)
