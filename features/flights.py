@@ -55,7 +55,7 @@ destination_arrivals = FeatureView(
 aircraft_arrivals = FeatureView(
     "aircraft_arrivals", version=1, source=arrived, entity=aircraft, on={"tailnum": "tailnum"},
     features=[Last("arr_delay", ["2h", "6h", "24h"])],
-    owner="delays", ttl="2d", description="The delay of the aircraft's last arrival, and by the window roughly its age.",
+    owner="delays", ttl="2d", description="The delay of the aircraft's last arrival; the window tells its age.",
 )
 aircraft_departures = FeatureView(
     "aircraft_departures", version=1, source=departed, entity=aircraft, on={"tailnum": "tailnum"},

@@ -1,4 +1,7 @@
-"""The flights example: what is predicted. Will this flight arrive 15 minutes late or more, asked an hour before it leaves."""
+"""The flights example: what is predicted.
+
+Will this flight arrive 15 minutes late or more, asked an hour before it leaves?
+"""
 
 from headrace.features import field
 from headrace.features.flights import (

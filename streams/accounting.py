@@ -28,8 +28,8 @@ class Backlog:
 class Accounting:
     """Watches the groups of one pipeline.
 
-    Groups are asked in the order of the flow: what a later group has to read is counted after the earlier one was asked,
-    so a total of 0 really means that nothing is left between them.
+    Groups are asked in the order of the flow: what a later group has to read is counted after the earlier one was
+    asked, so a total of 0 really means that nothing is left between them.
     """
 
     def __init__(self, topology: Topology, settings: Settings, partitions: int, models: Sequence[str] = ()) -> None:

@@ -45,7 +45,7 @@ def instant(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no ISO time; expected for example 2013-10-01 or 2013-10-01T12:00:00Z") from error
+        raise typer.BadParameter(f"{text!r} is no ISO time; expected for example 2013-10-01T12:00:00Z") from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
@@ -80,7 +80,7 @@ def trial(
 ) -> None:
     """Try a pipeline on files of events: train, stream through real Kafka, compare every value with the replay.
 
-    Example: headrace trial --pipeline shop.pipeline:PIPELINE --events events/ --train-until 2024-06-01 --until 2024-07-01
+    Example: headrace trial --pipeline shop:PIPELINE --events events/ --train-until 2024-06-01 --until 2024-07-01
     """
     from headrace.streams.trial import TrialPlan
     from headrace.streams.trial_run import run_trial

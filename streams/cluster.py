@@ -73,11 +73,11 @@ class Cluster:
 
     def check(self) -> None:
         """Raise ServiceError when a worker has ended; the message holds its last lines."""
-        for plan, child in self._running:
+        for _, child in self._running:
             if child.exit_code is not None:
                 raise ServiceError(
                     f"worker {child.name} ended with exit code {child.exit_code}. Its last lines ({child.log}):\n"
-                    f"{child.last_lines()}"
+                    f"{child.last_words()}"
                 )
 
     def child(self, role: str, worker: str = "0") -> Child:
@@ -100,7 +100,7 @@ class Cluster:
         self._running = []
         if failed:
             raise ServiceError("\n".join(
-                f"worker {c.name} left with exit code {c.exit_code}. Its last lines ({c.log}):\n{c.last_lines()}"
+                f"worker {c.name} left with exit code {c.exit_code}. Its last lines ({c.log}):\n{c.last_words()}"
                 for c in failed
             ))
 

@@ -40,7 +40,7 @@ def read_topic(settings: Settings, topic: str) -> Iterator[list[Message]]:
             at = consumer.position([TopicPartition(topic, p) for p in left])
             left -= {p.partition for p in at if p.offset >= ends[p.partition]}
             if silent_s > TIMEOUT_S:
-                raise ServiceError(f"{topic}: no record for {TIMEOUT_S:.0f} s before the end {ends}; is the broker alive?")
+                raise ServiceError(f"{topic}: no record for {TIMEOUT_S:.0f} s before the end {ends}; is Kafka alive?")
     finally:
         consumer.close()
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from headrace.features.admission import admit
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec
 from headrace.models import labels as label_inputs
 from headrace.models.labels import label_values
 from headrace.models.vector import VectorLayout
-from headrace.streams.event_files import Events, event_times
+from headrace.streams.event_files import Events
 from headrace.streams.join import ReadyEvents
 from headrace.streams.replay import replay
 from headrace.streams.scored import ScoredSource, vectors
@@ -75,7 +76,9 @@ def labels_of(model: ModelSpec, dataset: ScoredEvents, events: Sequence[Events],
     found = next(one for one in events if one.source.name == wanted)
     if found.source.name == model.scores.name:
         return label_values(model.label, own, own, cut_ms)
-    joined = label_inputs.Events(found.rows, event_times(found.source, found.rows), found.stamps)
+    verdict = admit(found.source, found.rows, found.stamps)  # what the stream would dead-letter is no label either
+    kept = np.flatnonzero(verdict.accepted)
+    joined = label_inputs.Events(verdict.batch.take(pa.array(kept)), verdict.event_time[kept], found.stamps[kept])
     return label_values(model.label, own, joined, cut_ms)
 
 

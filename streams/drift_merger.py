@@ -1,7 +1,7 @@
 """The drift merger: counts of all scorers in, one report per feature and window out.
 
-State is rebuilt from the start of the counts topic at every start, and what was already reported is read from the output
-topic, so a restart neither loses nor repeats a report. Counts are small: one record per transaction of a scorer.
+State is rebuilt from the start of the counts topic at every start, and what was already reported is read from the
+output topic, so a restart neither loses nor repeats a report. Counts are small: one record per transaction of a scorer.
 """
 
 import logging
@@ -66,7 +66,8 @@ class DriftMerger:
             topic = self._names.drift(model.name)
             source = self._names.source(model.scores.topic)
             partitions = len(self._consumer.list_topics(source, timeout=10).topics[source].partitions)
-            self._windows[model.name] = DriftWindows(model.name, artifact.digest, artifact.manifest.reference, partitions)
+            reference = artifact.manifest.reference
+            self._windows[model.name] = DriftWindows(model.name, artifact.digest, reference, partitions)
             self._schema_ids[model.name] = self._registry.register(value_subject(topic), drift_report_schema())
             self._reported[model.name] = {_identity(r) for r in read_records(settings, topic, self._registry)}
 
@@ -87,7 +88,7 @@ class DriftMerger:
         self._consumer.close()
 
     def _show_position(self) -> None:
-        """Commit where reading stands, markers included: for whoever watches; a restart begins at the start all the same."""
+        """Commit where reading stands, markers included: for whoever watches; a restart reads from the start."""
         places = [p for p in self._consumer.position(self._consumer.assignment()) if p.offset >= 0]
         moved = [p for p in places if self._shown.get(p.topic) != p.offset]
         if moved:
@@ -99,7 +100,8 @@ class DriftMerger:
             fresh = [report for report in windows.due() if _identity(report) not in self._reported[model]]
             if not fresh:
                 continue
-            values = frame(self._schema_ids[model], self._codec.encode(pa.RecordBatch.from_pylist(fresh, self._codec.arrow_schema)))
+            batch = pa.RecordBatch.from_pylist(fresh, self._codec.arrow_schema)
+            values = frame(self._schema_ids[model], self._codec.encode(batch))
             keys = [f'["{r["feature"]}",{r["window_start"]}]'.encode() for r in fresh]
             self._producer.produce(self._names.drift(model), 0, keys, values)
             self._producer.flush()

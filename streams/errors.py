@@ -10,7 +10,9 @@
 
 from headrace.schemas.errors import ServiceError, SettingsError
 
-__all__ = ["CommitError", "DeliveryError", "EventFileError", "GapError", "ServiceError", "SettingsError", "SnapshotError"]
+__all__ = [
+    "CommitError", "DeliveryError", "EventFileError", "GapError", "ServiceError", "SettingsError", "SnapshotError",
+]
 
 
 class DeliveryError(ServiceError):

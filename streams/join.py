@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 MAX_WAITING_EVENTS = 50_000  # per partition; above it the host pauses the source topic (about 20 MB at 25 features)
-MAX_HELD_ANSWERS = 200_000   # per partition; some answers run ahead of their event when a stage is faster than the source
+MAX_HELD_ANSWERS = 200_000   # per partition; answers run ahead when a stage is faster than the source
 
 NOT_ASKED = 2                # answer status of a view nobody asked for this event (its key was null)
 

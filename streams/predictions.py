@@ -1,7 +1,7 @@
 """From ready events to prediction records and drift counts: columns in, framed Avro out."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,14 @@ import pyarrow as pa
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec
 from headrace.models.artifact import Artifact
-from headrace.models.drift import window_counts
+from headrace.models.scoring import Scored, ScoringKernel
 from headrace.models.vector import Ask, VectorLayout
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.records import avro_name, drift_counts_schema, prediction_schema
+from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.join import ReadyEvents
-from headrace.streams.scored import OK, ScoredSource, vectors
+from headrace.streams.scored import OK, ScoredSource, answers_of, batch_of
 
 
 def prediction_id(topic: str, partition: int, offset: int, digest: str) -> str:
@@ -34,8 +35,7 @@ def prediction_id(topic: str, partition: int, offset: int, digest: str) -> str:
 class Predicted:
     """Predictions of one model for consecutive ready events of one partition."""
 
-    matrix: np.ndarray
-    scores: np.ndarray
+    scored: Scored
     keys: list[bytes | None]
     values: list[bytes]
 
@@ -50,60 +50,63 @@ class Predictor:
     model : ModelSpec
     artifact : Artifact
         Must fit the model's layout (loading it has checked that).
-    topic : str
-        Full name of the source topic, as part of every origin.
-    schema_id : callable (schema) -> int
-        Registers the record schema.
+    names : TopicNames
+        The source's topic is part of every origin.
+    register : callable (topic, schema) -> schema id
+        Registers the schema of a topic's values.
     """
 
     def __init__(
-        self, topology: Topology, scored: ScoredSource, model: ModelSpec, artifact: Artifact, topic: str,
-        schema_id: Callable[[dict], int], counts_schema_id: Callable[[dict], int],
+        self, topology: Topology, scored: ScoredSource, model: ModelSpec, artifact: Artifact, names: TopicNames,
+        register: Callable[[str, dict], int],
     ) -> None:
-        self.model, self.artifact, self._scored, self._topic = model, artifact, scored, topic
+        self.model, self._scored = model, scored
         self.layout = VectorLayout(model, topology)
+        self._kernel = ScoringKernel(artifact, self.layout)
         self.digest = artifact.digest
         self._source = topology.sources[scored.source]
+        self._topic = names.source(self._source.topic)
         schema = prediction_schema(model.name, self.layout.names, [each.prefix for each in self.layout.expected])
         self._codec = BatchCodec(schema)
         self._arrow = self._codec.arrow_schema
-        self._schema_id = schema_id(schema)
+        self._schema_id = register(names.predictions(model.name), schema)
         self._counts_codec = BatchCodec(drift_counts_schema())
-        self._counts_id = counts_schema_id(drift_counts_schema())
+        self._counts_id = register(names.drift_counts(model.name), drift_counts_schema())
 
     def predict(self, ready: ReadyEvents, partition: int, now_ms: int) -> Predicted:
         """Score events and encode one record each, in their order."""
-        matrix = vectors(self.layout, self._scored, ready, self.artifact.manifest.categories)
-        scores = self.artifact.score(matrix)
-        batch = self._records(ready, partition, matrix, scores, now_ms)
+        made = self._kernel.score(batch_of(ready), answers_of(self.layout, self._scored, ready))
+        batch = self._records(ready, partition, made, now_ms)
         keys = [None if k is None else k.encode("latin-1") for k in ready.events.column("_key").to_pylist()]
-        return Predicted(matrix, scores, keys, frame(self._schema_id, self._codec.encode(batch)))
+        return Predicted(made, keys, frame(self._schema_id, self._codec.encode(batch)))
 
-    def _records(
-        self, ready: ReadyEvents, partition: int, matrix: np.ndarray, scores: np.ndarray, now_ms: int
-    ) -> pa.RecordBatch:
-        count, events = len(scores), ready.events.combine_chunks()
+    def _records(self, ready: ReadyEvents, partition: int, made: Scored, now_ms: int) -> pa.RecordBatch:
+        count, events, matrix = len(made.scores), ready.events.combine_chunks(), made.vectors
         event_id = self._source.event_id
         ids = [prediction_id(self._topic, partition, o, self.digest) for o in ready.offsets.tolist()]
         features = pa.StructArray.from_arrays(
             [pa.array(matrix[:, i], from_pandas=True) for i in range(matrix.shape[1])],
             fields=list(self._arrow.field("features").type),
         )
-        views = [self._view_column(ready, each) for each in self.layout.expected]
-        view_fields = list(self._arrow.field("views").type)
         origin = [
             repeat(self._source.name, count), repeat(self._topic, count), pa.array(np.full(count, partition, np.int32)),
             pa.array(ready.offsets), _one(events, "_stamp"),
         ]
         columns = [
             pa.array(ids), _one(events, event_id).cast(pa.string()) if event_id else pa.nulls(count, pa.string()),
-            _one(events, "_key"), _one(events, "_event_time"), pa.array(scores), pa.array(scores >= self.model.threshold),
+            _one(events, "_key"), _one(events, "_event_time"), pa.array(made.scores), pa.array(made.decisions),
             repeat(self.model.name, count), repeat(self.digest, count), features,
-            pa.StructArray.from_arrays(views, fields=view_fields) if views else _empty_struct(view_fields, count),
+            *self._views(ready),
             pa.StructArray.from_arrays(origin, fields=list(self._arrow.field("origin").type)),
             pa.array(np.full(count, now_ms, np.int64)),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self._arrow)
+
+    def _views(self, ready: ReadyEvents) -> list[pa.StructArray]:
+        if not self.layout.expected:  # an empty record is no column: such predictions have no field `views`
+            return []
+        columns = [self._view_column(ready, each) for each in self.layout.expected]
+        return [pa.StructArray.from_arrays(columns, fields=list(self._arrow.field("views").type))]
 
     def _view_column(self, ready: ReadyEvents, each: Ask) -> pa.StructArray:
         ask = self._scored.asks[number := self._scored.ask_of(each.stage, each.role)]
@@ -113,15 +116,15 @@ class Predictor:
             repeat(each.uid, len(marks)), pa.array(marks[:, 0].astype(np.int32)),
             pa.array(marks[:, 1], mask=~known), pa.array(marks[:, 2], mask=~known),
         ]
-        return pa.StructArray.from_arrays(columns, fields=list(self._arrow.field("views").type.field(avro_name(each.prefix)).type))
+        record = self._arrow.field("views").type.field(avro_name(each.prefix)).type
+        return pa.StructArray.from_arrays(columns, fields=list(record))
 
     def counts(
         self, partition: int, span: tuple[int, int], clock: int, ready: ReadyEvents | None, predicted: Predicted | None
     ) -> bytes:
-        """Encode the drift counts of events in offsets [span[0], span[1]) of one partition; no events move the clock only."""
-        windows = [] if ready is None or predicted is None else window_counts(
-            predicted.matrix, predicted.scores, ready.events.column("_event_time").to_numpy(),
-            ready.events.column("_stamp").to_numpy(), self.artifact.manifest.reference,
+        """Encode the drift counts of the events of a span of offsets; without events only the clock moves."""
+        windows = [] if ready is None or predicted is None else self._kernel.drift_windows(
+            predicted.scored, ready.events.column("_event_time").to_numpy(), ready.events.column("_stamp").to_numpy()
         )
         record = {
             "model": self.model.name, "model_digest": self.digest, "source": self._source.name, "partition": partition,
@@ -139,7 +142,3 @@ def repeat(text: str, count: int) -> pa.StringArray:
 def _one(table: pa.Table, name: str) -> pa.Array:
     column = table.column(name)
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _empty_struct(fields: Sequence[pa.Field], count: int) -> pa.StructArray:
-    return pa.array([{}] * count, pa.struct(list(fields)))

@@ -126,11 +126,13 @@ class Slab:
     clock: int
 
 
-def slabs(events: Sequence[Events], event_count: int = SLAB_EVENT_COUNT) -> Iterator[Slab]:
+def slabs(
+    events: Sequence[Events], event_count: int = SLAB_EVENT_COUNT, last_clock: int = MAX_CLOCK
+) -> Iterator[Slab]:
     """Cut all sources at the same stamps, every `event_count` events; events of one stamp stay together."""
     stamps = np.sort(np.concatenate([one.stamps for one in events])) if events else np.empty(0, np.int64)
     begins = [0] * len(events)
-    for cut in [*np.unique(stamps[event_count::event_count]).tolist(), MAX_CLOCK]:
+    for cut in [*np.unique(stamps[event_count::event_count]).tolist(), last_clock]:
         ends = [int(np.searchsorted(one.stamps, cut)) for one in events]
         parts = [
             Events(one.source, one.rows.slice(begin, end - begin), one.stamps[begin:end])
@@ -142,7 +144,7 @@ def slabs(events: Sequence[Events], event_count: int = SLAB_EVENT_COUNT) -> Iter
 
 def publish_replay(
     events: Sequence[Events], names: TopicNames, settings: Settings, registry: Registry,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], None] = lambda count: None, last_clock: int = MAX_CLOCK,
 ) -> int:
     """Write all events in the order they had arrived, with marks; return how many.
 
@@ -150,11 +152,14 @@ def publish_replay(
     ----------
     progress : callable
         Called with the number of events of each slab as it is handed over.
+    last_clock : int
+        The clock of the last marks, beyond every stamp: MAX_CLOCK where nothing will follow; the time of now where live
+        events will.
     """
     outlets = open_outlets(events, names, settings, registry)
     producer = GaplessProducer(settings, "headrace-publish")
     sent = 0
-    for slab in slabs(events):
+    for slab in slabs(events, last_clock=last_clock):
         for outlet, part, first_row in zip(outlets, slab.parts, slab.first_rows, strict=True):
             if len(part.stamps):
                 outlet.send(producer, part, part.stamps, first_row)

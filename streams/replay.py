@@ -66,7 +66,8 @@ def replay(
     for slab, clock in _slabs(topology, events):
         for source, asking in scored.items():
             admitted = slab[source]
-            table = pa.Table.from_batches([asking.event_columns(admitted.rows, admitted.event_time, admitted.stamps, admitted.keys)])
+            columns = asking.event_columns(admitted.rows, admitted.event_time, admitted.stamps, admitted.keys)
+            table = pa.Table.from_batches([columns])
             following = int(admitted.offsets[-1]) + 1 if len(admitted.offsets) else 0
             joins[source].add_events(table, admitted.offsets, asking.wants(admitted.rows), following)
         for number, stage in enumerate(topology.stages):
@@ -101,7 +102,8 @@ def _admitted(number: int, events: Events) -> Admitted:
     keys = compact_keys([events.rows.column(name) for name in events.source.key])
     text = pa.array([None if key is None else key.decode("latin-1") for key in keys], pa.string())
     return Admitted(
-        number, verdict.batch.take(take), accepted, events.stamps[accepted], verdict.event_time[accepted], text.take(take)
+        number, verdict.batch.take(take), accepted, events.stamps[accepted], verdict.event_time[accepted],
+        text.take(take),
     )
 
 

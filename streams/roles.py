@@ -3,8 +3,8 @@
     route, stage          Faust hosts, in one event loop
     score, write, drift   loops of their own, each in a thread
 
-SIGTERM and SIGINT stop all of them in order: each finishes what it holds, commits and returns. The first role that fails
-stops the others; the process then exits non-zero without committing what the failed role had not delivered.
+SIGTERM and SIGINT stop all of them in order: each finishes what it holds, commits and returns. The first role that
+fails stops the others; the process then exits non-zero without committing what the failed role had not delivered.
 """
 
 import asyncio

@@ -148,9 +148,17 @@ def vectors(
     layout: VectorLayout, scored: ScoredSource, ready: ReadyEvents, categories: Mapping[str, Sequence]
 ) -> np.ndarray:
     """Return the model's feature matrix, float64[n, V], for events whose answers are complete."""
-    batch = ready.events.combine_chunks().to_batches()[0]
-    answers = [scored.view_values(ready, each.stage, each.role, each.view) for each in layout.expected]
-    return layout.matrix(batch, categories, answers)
+    return layout.matrix(batch_of(ready), categories, answers_of(layout, scored, ready))
+
+
+def batch_of(ready: ReadyEvents) -> pa.RecordBatch:
+    """Return the events as one batch."""
+    return ready.events.combine_chunks().to_batches(max_chunksize=max(1, len(ready.events)))[0]
+
+
+def answers_of(layout: VectorLayout, scored: ScoredSource, ready: ReadyEvents) -> list[np.ndarray]:
+    """Return float64[n, F] for every view input of a model, in the order of ``layout.expected``."""
+    return [scored.view_values(ready, each.stage, each.role, each.view) for each in layout.expected]
 
 
 __all__ = ["NOT_ASKED", "OK", "TOO_LATE", "AnswerReader", "ScoredSource", "vectors"]

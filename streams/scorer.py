@@ -27,7 +27,7 @@ from headrace.schemas.codec import BatchCodec
 from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import bodies, split
-from headrace.streams.clocks import PartitionClock, clock_of
+from headrace.streams.clocks import PartitionClock
 from headrace.streams.decoding import SourceDecoder
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.marks import MarkFollower
@@ -49,11 +49,12 @@ DRIFT_SLACK_MS = 5_000     # a quiet live partition's drift clock stays this far
 class Lane:
     """One partition of the scored source."""
 
-    def __init__(self, scored: ScoredSource, event_place: TopicPartition | None, row_place: TopicPartition | None) -> None:
+    def __init__(
+        self, scored: ScoredSource, event_place: TopicPartition | None, row_place: TopicPartition | None
+    ) -> None:
         self.join = AnswerJoin(scored.asks)
         start = max(0, event_place.offset) if event_place else 0
-        committed = (event_place.metadata or "") if event_place else ""
-        self.clock = PartitionClock(clock_of(committed.partition(";")[0]), start)
+        self.clock = PartitionClock(position=start)
         self.scored_to = start                      # next offset not yet covered by a commit
         self.scored_clock = self.clock.clock        # stamp of the last event scored
         self.row_position = max(0, row_place.offset) if row_place else 0
@@ -98,13 +99,13 @@ class Scorer:
         self._registry = registry = Registry(settings.registry)
         self._events_topic, self._rows_topic = names.source(self._source.topic), names.rows(self._source.name)
         self._decoder = SourceDecoder(self._source, self._events_topic, registry)
-        self._readers = {r.schema["name"]: r for r in (AnswerReader(self._scored, s) for s in range(len(topology.stages)))}
+        readers = [AnswerReader(self._scored, stage) for stage in range(len(topology.stages))]
+        self._readers = {reader.schema["name"]: reader for reader in readers}
         self._by_schema: dict[int, tuple[AnswerReader, BatchCodec]] = {}
         self._predictors = [
             Predictor(
-                topology, self._scored, model, artifact, self._events_topic,
-                lambda schema, topic=names.predictions(model.name): registry.register(value_subject(topic), schema),
-                lambda schema, topic=names.drift_counts(model.name): registry.register(value_subject(topic), schema),
+                topology, self._scored, model, artifact, names,
+                lambda topic, schema: registry.register(value_subject(topic), schema),
             )
             for model, artifact in models
         ]
@@ -197,7 +198,7 @@ class Scorer:
         return self._by_schema[schema_id]
 
     def _follow_clocks(self) -> None:
-        """Lift clocks of partitions with nothing to read: by marks in a replay, by the end of the log on live topics."""
+        """Lift clocks of partitions with nothing to read: by marks in a replay, by the end of a live log."""
         if self._marks is not None:
             for mark in self._marks.poll():
                 if mark.source == self._source.name:
@@ -239,8 +240,7 @@ class Scorer:
         lanes = {p: self._lanes[p] for p in moved}
         offsets = []
         for partition, lane in lanes.items():
-            metadata = f"clock={lane.scored_clock};"  # ended, because the client may hand back bytes behind it
-            offsets.append(TopicPartition(self._events_topic, partition, lane.event_position(), metadata))
+            offsets.append(TopicPartition(self._events_topic, partition, lane.event_position()))
             if self._scored.asks:
                 offsets.append(TopicPartition(self._rows_topic, partition, lane.rows_needed_from()))
         generation = self._generation

@@ -5,9 +5,9 @@
                                         ├─ aborted            the consumer stands at the committed offsets again
                                         └─ outcome unknown    a new producer fences the old one, then as above
 
-Outputs and offsets go into one Kafka transaction that carries the group's metadata, so a member that lost its partitions
-cannot commit. After anything but success the caller's state is worthless: `commit` returns False and `rewound` tells
-where reading continues. librdkafka does not speak the newer transaction protocol (one epoch per transaction): a commit
+Outputs and offsets go into one Kafka transaction that carries the group's metadata, so a member that lost its
+partitions cannot commit. After anything but success the caller's state is worthless: `commit` returns False, and
+`on_assigned` tells where reading continues. librdkafka does not speak the newer transaction protocol (one epoch per transaction): a commit
 whose answer was lost may still be applied later by the broker, which only a new producer with the same id rules out.
 """
 
@@ -72,7 +72,7 @@ class ExactlyOnce:
                 records.append(message)
             elif error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError.UNKNOWN_TOPIC_OR_PART) or error.fatal():
                 where = f"{message.topic()}[{message.partition()}]@{message.offset()}"
-                raise ServiceError(f"{where}: {error.str()}; recreate the topics with `headrace apply`, or reset the group")
+                raise ServiceError(f"{where}: {error.str()}; the group stands where the log no longer is")
             else:
                 log.warning("consumer: %s", error.str())
         return records

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
@@ -122,7 +123,8 @@ def streamed_part(topology: Topology, events: Sequence[Events], plan: TrialPlan)
 
 
 def train_models(
-    pipeline: Pipeline, topology: Topology, events: Sequence[Events], plan: TrialPlan, label_events: Sequence[Events] = ()
+    pipeline: Pipeline, topology: Topology, events: Sequence[Events], plan: TrialPlan,
+    label_events: Sequence[Events] = (),
 ) -> Trained:
     """Train every model on what had arrived before the cut, and its request-only baseline beside it.
 
@@ -134,13 +136,16 @@ def train_models(
     for model in pipeline.models:
         layout = VectorLayout(model, topology)
         if layout.source not in datasets:
-            raise EventFileError(f"{plan.events}: no events of {model.scores.name} arrived before the cut; nothing to train")
+            raise EventFileError(
+                f"{plan.events}: no events of {model.scores.name} arrived before the cut; nothing to train on"
+            )
         dataset = datasets[layout.source]
         labels = labels_of(model, dataset, [*known, *label_events], plan.train_until)
         times = dataset.column("_event_time").to_numpy()
         categories = layout.category_values(dataset.ready.events)
         span = (int(times.min()), int(times.max()) + 1)
-        artifacts[model.name] = train(layout, dataset.matrix(layout, categories), labels, categories, span_ms=span, threads=2)
+        matrix = dataset.matrix(layout, categories)
+        artifacts[model.name] = train(layout, matrix, labels, categories, span_ms=span, threads=2)
         baselines.update(_baseline(model, topology, dataset, labels, span))
         artifacts[model.name].save(plan.folder / "models")
     return Trained(pipeline, topology, artifacts, baselines)
@@ -159,7 +164,8 @@ def settings_for(services: Services, plan: TrialPlan, **changes: Any) -> Setting
     """Return the settings of the trial's workers."""
     return Settings(
         bootstrap=services.bootstrap, registry=services.registry_url, redis=services.redis,
-        state_url=str((plan.folder / "state").absolute()), models_dir=str((plan.folder / "models").absolute()), **changes,
+        state_url=str((plan.folder / "state").absolute()),
+        models_dir=str((plan.folder / "models").absolute()), **changes,
     )
 
 
@@ -173,9 +179,10 @@ def prepare(trained: Trained, settings: Settings, plan: TrialPlan) -> Registry:
 
 
 def stream(
-    trained: Trained, events: Sequence[Events], settings: Settings, plan: TrialPlan, children: Children, steps: Steps
+    trained: Trained, events: Sequence[Events], settings: Settings, plan: TrialPlan, children: Children, steps: Steps,
+    last_clock: int = MAX_CLOCK,
 ) -> Cluster:
-    """Start the workers, publish the events and wait until every one is accounted for."""
+    """Start workers, publish the events and wait until every one is accounted for; `last_clock` as in `publish`."""
     registry = prepare(trained, settings, plan)
     cluster = Cluster(children, plan.pipeline, settings, plan.folder / "run")
     cluster.start(default_plan(plan.workers))
@@ -189,7 +196,7 @@ def stream(
         steps.count("published", sent, total)
         cluster.check()
 
-    publish_replay(events, names, settings, registry, published)
+    publish_replay(events, names, settings, registry, published, last_clock)
     accounting = Accounting(trained.topology, settings, plan.partitions, [m.name for m in trained.pipeline.models])
     accounting.settle(STALLED_S, cluster.check, lambda backlog: steps.count("left", backlog.total, total))
     return cluster

@@ -26,7 +26,7 @@ from headrace.streams.publish import places_of
 from headrace.streams.settings import Settings
 from headrace.streams.trial import Trained, TrialPlan
 
-FEAST_ENTITIES_PER_VIEW = 2_000  # enough to see any systematic difference; Feast's client reads 40,000 features a second
+FEAST_ENTITIES_PER_VIEW = 2_000  # any systematic difference shows; Feast's client reads 40,000 features a second
 
 
 class LastRows:
@@ -127,7 +127,8 @@ def rows_of(table: pa.Table, events: Events, partitions: int, dataset: ScoredEve
 def streamed_matrix(table: pa.Table, layout: VectorLayout) -> np.ndarray:
     """Return the vectors inside prediction records, float64[n, V]."""
     features = table.column("features").combine_chunks()
-    return np.stack([features.field(avro_name(n)).to_numpy(zero_copy_only=False).astype(float) for n in layout.names], axis=1)
+    columns = [features.field(avro_name(name)).to_numpy(zero_copy_only=False) for name in layout.names]
+    return np.stack([column.astype(float) for column in columns], axis=1)
 
 
 def feast_parity(topology: Topology, last: LastRows, store: FeatureStore) -> Comparison:

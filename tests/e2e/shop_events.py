@@ -38,7 +38,8 @@ def write_events(folder: Path, seed: int = 7, orders: int = 4_000) -> Path:
     arrival = np.argsort(paid_at + delay, kind="stable")
     paid = np.where(random.random(count) < 0.05, np.nan, np.round(random.lognormal(3, 1, count), 2))
     _write(folder / "payments.parquet", {
-        "customer": random.choice(customers, count, p=weights)[arrival], "merchant": random.choice(merchants, count)[arrival],
+        "customer": random.choice(customers, count, p=weights)[arrival],
+        "merchant": random.choice(merchants, count)[arrival],
         "paid": paid[arrival], "refunded": (random.random(count) < 0.1)[arrival], "paid_at": _times(paid_at[arrival]),
     })
 

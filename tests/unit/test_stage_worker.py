@@ -130,7 +130,7 @@ def test_rows_answers_and_late_events_reach_their_topics(tmp_path):
     row, first, second, late = sorted(broker.decoded(recorder.records), key=lambda r: r[0].replace("late", "z"))
     assert row == (NAMES.features("sent", 1), None, b'["a"]', {
         "account": "a", "_partition": 1, "_offset": 0, "_role": bench.SENDER, "_event_time": 20, "_as_of_ms": 20,
-        "_seq": 1, "_incarnation": 0, "_sweep_ms": 0, "count_5ms": 1, "note_count_5ms": 0, "amount_sum_5ms": 0.5})
+        "_seq": 1, "_incarnation": 1, "_sweep_ms": 0, "count_5ms": 1, "note_count_5ms": 0, "amount_sum_5ms": 0.5})
     assert first[:3] == second[:3] == (NAMES.rows("payments"), 1, None)  # the partition of the event
     assert first[3] | {} == {
         "offset": 0, "role": bench.SENDER, "stamp": 20, "refusal": 0,
