@@ -34,6 +34,7 @@ except ImportError:  # everything works without it, slower
 MAX_PAYLOAD_BYTES = 8 * 2**20  # one record; Kafka's default limit is 1 MiB, eight times it is set up on purpose
 MAX_BATCH_BYTES = 2**30        # one call; Arrow's string columns end at 2 GiB, this leaves room for offsets and copies
 SMALL = 16                     # records; a failing batch is halved down to this, below it the reference path is cheaper
+_UNKNOWN_LOGICAL = ("local-timestamp-", "timestamp-nanos")
 _FAST_KINDS = {"boolean", "int", "long", "float", "double", "string", "enum", "array", "map", "record"}
 
 FastRows = Callable[[list[bytes]], tuple[pa.RecordBatch, np.ndarray] | None]
@@ -79,7 +80,7 @@ class BatchCodec:
         self._writer = RecordWriter(self.schema, self.tree)
         self.fast = fast and pyruhvro is not None and _is_fast(self.tree)
         if self.fast:  # a version that builds other types than ours must not be used silently
-            self.fast = pyruhvro.avro_to_arrow_schema(self._text).equals(self.arrow_schema)
+            self.fast = _fast_schema(self._text) == self.arrow_schema
 
     def decode(self, payloads: Sequence[bytes]) -> pa.RecordBatch:
         """Decode n records, all or nothing: for topics of our own, where a bad record is a broken machine.
@@ -252,6 +253,16 @@ def _joined(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
 def _is_fast(node: Node) -> bool:
     inner = [each for _, each in node.fields] + ([node.item] if node.item else [])
     return node.kind in _FAST_KINDS and all(map(_is_fast, inner))
+
+
+def _fast_schema(text: str) -> pa.Schema | None:
+    """The columns of the fast path; None where there are none: it panics at logical types it does not know."""
+    if any(f'"{name}' in text for name in _UNKNOWN_LOGICAL):
+        return None  # asked all the same, it would write a backtrace to standard error before we catch it
+    try:
+        return pyruhvro.avro_to_arrow_schema(text)
+    except (ValueError, *_panics()):
+        return None
 
 
 def _byte_strings(chunks: list[pa.BinaryArray]) -> list[bytes]:

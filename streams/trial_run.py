@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services, embedded_services
-from headrace.models import compile_pipeline
+from headrace.models import Pipeline, compile_pipeline
+from headrace.schemas.topics import TopicNames
+from headrace.streams.cluster import Cluster, default_plan
 from headrace.streams.event_files import read_events
 from headrace.streams.latency import measure_latency
 from headrace.streams.pipelines import load_pipeline
-from headrace.streams.settings import Settings
 from headrace.streams.trial import (
     Steps,
     TrialPlan,
@@ -30,6 +33,9 @@ from headrace.streams.trial import (
 )
 from headrace.streams.trial_report import judge
 
+KEPT_SKEW_MS = 300    # producers stamp the topics of a replay, and what they stamp is this late at the most
+WATCH_EVERY_S = 1.0
+
 
 def run_trial(plan: TrialPlan, report_path: Path, console: Console, keep: bool = False) -> bool:
     """Run a trial; returns whether all of its checks hold. Stops everything it has started, however it ends."""
@@ -38,10 +44,14 @@ def run_trial(plan: TrialPlan, report_path: Path, console: Console, keep: bool =
         disable=not console.is_terminal, transient=True,
     ) as progress:
         steps = _steps(console, progress)
-        report = _run(plan, steps, console, keep)
-    write_report(report_path, report)
+        return _run(plan, steps, lambda report: _conclude(report, report_path, progress, console), keep)
+
+
+def _conclude(report: dict[str, Any], path: Path, progress: Progress, console: Console) -> bool:
+    progress.stop()
+    write_report(path, report)
     checks = judged(report)
-    show(report, checks, report_path, console)
+    show(report, checks, path, console)
     return all(checks.values())
 
 
@@ -56,14 +66,14 @@ def _steps(console: Console, progress: Progress) -> Steps:
     return Steps(lambda text: console.print(f"[bold]·[/] {text}"), count)
 
 
-def _run(plan: TrialPlan, steps: Steps, console: Console, keep: bool) -> dict[str, Any]:
+def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], bool], keep: bool) -> bool:
     with steps.step("load", f"loading {plan.pipeline}"):
         pipeline = load_pipeline(plan.pipeline)
         topology = compile_pipeline(pipeline)
         events = read_all(topology, plan.events)
         names = {source.name for source in topology.sources}
         labels = [read_events(s, plan.events) for s in pipeline.sources if s.name not in names]
-    for leftover in ("run", "live", "state", "services", "feast"):
+    for leftover in ("run", "live", "kept", "state", "services", "feast"):
         shutil.rmtree(plan.folder / leftover, ignore_errors=True)
     total = sum(len(one.stamps) for one in events)
     with steps.step("train", f"training on the events before the cut ({total:,} events in the files)"):
@@ -74,10 +84,11 @@ def _run(plan: TrialPlan, steps: Steps, console: Console, keep: bool) -> dict[st
     with embedded_services(plan.folder / "services") as services, Children() as children:
         settings = settings_for(services, plan, replay=True)
         with steps.step("stream", f"streaming {count:,} events through {plan.workers} worker(s) per role"):
-            cluster = stream(trained, part, settings, plan, children, steps)
+            # Live events follow a replay that is kept, so its partitions do not end: their clocks are now at now.
+            last_clock = time.time_ns() // 1_000_000 if keep else MAX_CLOCK
+            cluster = stream(trained, part, settings, plan, children, steps, last_clock)
         status = cluster.status()
-        if not keep:
-            cluster.stop()
+        cluster.stop()
         with steps.step("judge", "comparing every value with the replay, and the store with the last rows"):
             report = judge(trained, part, labels, settings, plan, FeatureStore(repo_path=str(plan.folder / "feast")))
         if plan.paced_s > 0 and not keep:
@@ -86,10 +97,10 @@ def _run(plan: TrialPlan, steps: Steps, console: Console, keep: bool) -> dict[st
         report["throughput_per_s"] = round(count / steps.seconds["stream"])
         report |= {name: _sum(status, name) for name in ("overtaken", "misaligned")}
         report["seconds"] = steps.seconds
+        passed = conclude(report)
         if keep:
-            _stay(services, settings, plan, console)
-            cluster.stop()
-    return report
+            _stay(services, plan, pipeline, children)
+    return passed
 
 
 def _sum(status: dict[str, dict], name: str) -> int:
@@ -102,11 +113,16 @@ def judged(report: dict[str, Any]) -> dict[str, bool]:
     return {
         "every accepted event has one prediction": report["predictions"] == report["expected_predictions"],
         "no prediction twice": report["duplicates"] == 0,
-        "streamed features = replayed features, bit for bit": report["parity"]["different"] == 0,
-        "the online store holds the last rows": report["feast"]["different"] == 0,
+        "streamed features = replayed features, bit for bit": _all_equal(report["parity"]),
+        "the online store holds the last rows": _all_equal(report["feast"]),
         "nothing overtaken, nothing misaligned": report["overtaken"] == report["misaligned"] == 0,
         "the score is as good on the stream as in the replay": auc.get("stream") == auc.get("replay"),
     }
+
+
+def _all_equal(comparison: dict[str, int]) -> bool:
+    """Nothing compared is nothing shown."""
+    return comparison["compared"] > 0 and comparison["different"] == 0
 
 
 def show(report: dict[str, Any], checks: dict[str, bool], path: Path, console: Console) -> None:
@@ -134,16 +150,38 @@ def show(report: dict[str, Any], checks: dict[str, bool], path: Path, console: C
     console.print(f"report: {path}")
 
 
-def _stay(services: Services, settings: Settings, plan: TrialPlan, console: Console) -> None:
-    console.print(
-        f"\nKafka {services.bootstrap}   registry {services.registry_url}   Redis {services.redis}\n"
-        f"Feast repository {plan.folder / 'feast'}\n"
-        "Produce to the source topics, consume predictions.* and drift.*, look up with Feast: the README shows each.\n"
-        "Ctrl-C stops everything.", soft_wrap=True,
-    )
+def _stay(services: Services, plan: TrialPlan, pipeline: Pipeline, children: Children) -> None:
+    """Go on live until Ctrl-C: other workers, the same topics and state.
+
+    The workers of the replay wait for marks, and none will come. These promise: whoever has read a partition to its end
+    knows that nothing older than `KEPT_SKEW_MS` follows.
+    """
+    settings = settings_for(services, plan, replay=False, skew_ms=KEPT_SKEW_MS)
+    cluster = Cluster(children, plan.pipeline, settings, plan.folder / "kept")
+    cluster.start(default_plan(plan.workers))
+    for line in _how_to_use(services, plan, TopicNames(pipeline.name, settings.prefix), pipeline):
+        print(line, flush=True)   # not through the console: it would wrap what is meant to be copied
     try:
-        threading.Event().wait()
+        while True:
+            time.sleep(WATCH_EVERY_S)
+            cluster.check()
     except KeyboardInterrupt:
         print("stopping", file=sys.stderr)
+    cluster.stop()
 
 
+def _how_to_use(services: Services, plan: TrialPlan, names: TopicNames, pipeline: Pipeline) -> list[str]:
+    models = pipeline.models
+    sources = [names.source(source.topic) for source in compile_pipeline(pipeline).sources]
+    public = [topic(model.name) for model in models for topic in (names.predictions, names.drift)]
+    return [
+        "", "Everything stays up until Ctrl-C. In another terminal:", "",
+        f"export HEADRACE_BOOTSTRAP={services.bootstrap}",
+        f"export HEADRACE_REGISTRY={services.registry_url}",
+        f"export HEADRACE_REDIS={services.redis}", "",
+        f"produce   {', '.join(sources)}",
+        f"consume   {', '.join(public)}",
+        f'look up   FeatureStore("{plan.folder / "feast"}").get_online_features(…)',
+        f"watch     {plan.folder / 'kept' / 'logs'}", "",
+        'The README shows each of them ("Produce, consume, look up").',
+    ]

@@ -259,3 +259,16 @@ def test_schemas_that_never_resolve_or_resolve_wrongly_are_refused_at_once():
     with pytest.raises(SchemaError, match="written as timestamp-micros"):
         ResolvingCodec(record(t={"type": "long", "logicalType": "timestamp-micros"}),
                        record(t={"type": "long", "logicalType": "timestamp-millis"}))
+
+
+@pytest.mark.parametrize("logical", ["local-timestamp-millis", "local-timestamp-micros", "timestamp-nanos"])
+def test_logical_types_at_which_the_fast_path_panics_are_read_by_the_reference_path(logical, capfd):
+    codec = BatchCodec(record(x={"type": "long", "logicalType": logical}))
+    assert not codec.fast
+    assert codec.decode([b"\x02"]).column("x").cast(pa.int64()).to_pylist() == [1]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_panic_of_the_fast_path_over_a_schema_is_survived(monkeypatch):
+    monkeypatch.setattr(codec_module, "_UNKNOWN_LOGICAL", ())
+    assert not BatchCodec(record(x={"type": "long", "logicalType": "timestamp-nanos"})).fast
