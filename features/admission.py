@@ -20,6 +20,7 @@ from headrace.schemas.keys import compact_keys
 
 MIN_EVENT_TIME = -62_135_596_800_000  # year 1: the first a protobuf Timestamp (Feast's store) can hold
 MAX_EVENT_TIME = 253_402_300_799_999  # the last millisecond of year 9999, its last
+MAX_KEY_BYTES = 16 * 1024             # a longer entity key names nothing: as JSON it may be six times its field
 
 
 class Reason(enum.IntEnum):
@@ -89,9 +90,12 @@ def admit(source: Source, batch: pa.RecordBatch, stamps: np.ndarray) -> Admissio
 
 
 def binding_keys(topology: Topology, binding: Binding, batch: pa.RecordBatch) -> list[bytes | None]:
-    """The entity key of every event in one binding: compact JSON, None where a part of it is null."""
+    """The entity key of every event in one binding: compact JSON, None where a part of it is null or it is too long."""
     names = topology.sources[binding.source].fields
-    return compact_keys([
+    keys = compact_keys([
         pc.cast(plain(batch.column(name)), pa.int64() if names[name].wire == "long" else pa.string())
         for name in binding.fields
     ])
+    if max(map(len, filter(None, keys)), default=0) > MAX_KEY_BYTES:
+        return [None if key is None or len(key) > MAX_KEY_BYTES else key for key in keys]
+    return keys

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from headrace.features.admission import MAX_KEY_BYTES
 from headrace.features.source import Source
 from headrace.schemas.codec import BatchCodec, ResolvingCodec
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.registry import Registry, UnknownSchemaId, value_subject
 from headrace.schemas.wire import NOT_FRAMED, bodies, split
 
-MAX_EVENT_BYTES = 400 * 1024  # a stage record may be twice its event (float -> double) and must stay below 1 MiB
+# A stage record holds at most twice the event (float -> double), twice its Kafka key (bytes as text) and an entity key:
+# with these limits it stays below Settings.max_record_bytes, so route refuses nothing that a scorer would wait for.
+MAX_EVENT_BYTES = 400 * 1024
 
 
 class Unread(enum.StrEnum):
@@ -30,7 +33,7 @@ class Unread(enum.StrEnum):
     UNKNOWN_SCHEMA = "unknown_schema"            # the registry has no such schema id
     INCOMPATIBLE_SCHEMA = "incompatible_schema"  # it has, but the source's schema cannot be read from it
     UNDECODABLE = "undecodable"                  # not exactly one record of its schema
-    TOO_LARGE = "too_large"                      # more than MAX_EVENT_BYTES
+    TOO_LARGE = "too_large"                      # more than MAX_EVENT_BYTES, or a key of more than MAX_KEY_BYTES
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,14 @@ class SourceDecoder:
         }
         self._incompatible: dict[int, str] = {}
 
-    def decode(self, values: Sequence[bytes | None]) -> Decoded:
-        """Decode n Kafka values."""
+    def decode(self, values: Sequence[bytes | None], keys: Sequence[bytes | None]) -> Decoded:
+        """Decode n Kafka values; their keys are only measured."""
         ids = split(values)
         unread: list[tuple[int, Unread, str]] = []
         pieces: list[pa.RecordBatch] = []
         places: list[np.ndarray] = []
-        large = {place for place, value in enumerate(values) if value is not None and len(value) > MAX_EVENT_BYTES}
-        for place in large:
-            unread.append((place, Unread.TOO_LARGE, f"{len(values[place])} bytes; at most {MAX_EVENT_BYTES} are read"))
+        large = _too_large("a value", values, MAX_EVENT_BYTES) | _too_large("a key", keys, MAX_KEY_BYTES)
+        unread += [(place, Unread.TOO_LARGE, words) for place, words in large.items()]
         for schema_id in np.unique(ids).tolist():
             rows = [place for place in np.flatnonzero(ids == schema_id).tolist() if place not in large]
             codec = self._codec(schema_id)
@@ -117,6 +119,13 @@ class SourceDecoder:
     def _refuse(self, schema_id: int, error: SchemaError) -> tuple[Unread, str]:
         self._incompatible[schema_id] = f"schema {schema_id}: {error}"
         return Unread.INCOMPATIBLE_SCHEMA, self._incompatible[schema_id]
+
+
+def _too_large(what: str, each: Sequence[bytes | None], limit: int) -> dict[int, str]:
+    return {
+        place: f"{what} of {len(one)} bytes; at most {limit} are read"
+        for place, one in enumerate(each) if one is not None and len(one) > limit
+    }
 
 
 def _null(place: int) -> tuple[int, Unread, str]:

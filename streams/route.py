@@ -117,7 +117,7 @@ class SourceRouter:
         """
         routed = Routed()
         routed.counts["events"] += len(slice_.values)
-        decoded = self._decoder.decode(slice_.values)
+        decoded = self._decoder.decode(slice_.values, slice_.keys)
         refused = [(place, str(reason), words) for place, reason, words in decoded.unread]
         verdict = admit(self._source, decoded.batch, slice_.stamps[decoded.index])
         for row in np.flatnonzero(~verdict.accepted).tolist():

@@ -163,7 +163,7 @@ class Scorer:
     def _take_events(self, lane: Lane, group: Sequence[Message]) -> None:
         offsets = np.array([m.offset() for m in group], np.int64)
         stamps = lane.clock.observe(np.array([m.timestamp()[1] for m in group], np.int64), int(offsets[-1]) + 1)
-        decoded = self._decoder.decode([m.value() for m in group])
+        decoded = self._decoder.decode([m.value() for m in group], [m.key() for m in group])
         good = decoded.index
         verdict = admit(self._source, decoded.batch, stamps[good])
         rows = np.flatnonzero(verdict.accepted)

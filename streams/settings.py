@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     fetch_bytes: int = Field(1 << 20, ge=1024)  # per partition and fetch: bounds the columns held at once
     fetch_wait_ms: int = Field(10, ge=1)        # the longest a broker gathers records for a fetch: part of the latency
     fetch_min_bytes: int = Field(1 << 15, ge=1)  # ... unless it has these: a batch of one costs as much as one of 50
-    max_record_bytes: int = Field(900_000, ge=1024)  # a stage record beyond it is dead-lettered: brokers refuse 1 MiB
+    max_record_bytes: int = Field(900_000, ge=900_000)  # of a stage record: what a readable event gives always fits
     replay_slack_ms: int = Field(300_000, ge=0)  # in a replay: how far (in stamps) a partition may run ahead
     kafka_options: dict[str, Any] = Field(default_factory=dict)  # librdkafka options of every client (TLS, SASL)
 

@@ -7,13 +7,16 @@ import pyarrow as pa
 import pytest
 
 from headrace.features import Count, Entity, FeatureView, Mean, Source, field
+from headrace.features.admission import MAX_KEY_BYTES
 from headrace.models import Label, ModelSpec, Pipeline, compile_pipeline, number
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.keys import murmur2
 from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import HEADER_BYTES, frame
+from headrace.streams.decoding import MAX_EVENT_BYTES
 from headrace.streams.route import SourceRouter, SourceSlice
+from headrace.streams.settings import Settings
 
 HOUR = 3_600_000
 T0 = 1_700_000_000_000
@@ -174,6 +177,23 @@ def test_a_stage_record_over_the_limit_takes_its_event_to_the_dead_letters(topol
     assert routed.counts["dead.stage_record_too_large"] == 1
     assert {record["_offset"] for _, _, record in stage_records(routed, registry, "account")} == {101}
     assert {record["_offset"] for _, _, record in stage_records(routed, registry, "pair")} == {101}
+
+
+def test_the_largest_event_that_is_read_never_gives_too_large_a_stage_record(topology, registry):
+    router = SourceRouter(topology, 0, NAMES, registry, {"account": 3, "pair": 2}, Settings().max_record_bytes)
+    long = "\x01" * (MAX_KEY_BYTES // 6 - 10)  # six bytes each in JSON
+    fits = framed(registry, [event(long, "b", 1.0), event("c" * (MAX_EVENT_BYTES - 200), "d", 2.0)])
+    routed = router.route(slice_of(fits, keys=[b"\xff" * MAX_KEY_BYTES] * 2))
+    assert not routed.dead_letters
+    found = [record["amount"] for _, _, record in stage_records(routed, registry, "account")]
+    assert sorted(found) == [1.0, 1.0, 2.0]  # the sender of the second is no key: too long
+
+
+def test_a_value_or_a_key_that_is_too_large_is_a_dead_letter_for_the_scorer_as_well(router, registry):
+    values = framed(registry, [event("a" * MAX_EVENT_BYTES, "b"), event("c", "d"), event("e", "f")])
+    routed = router.route(slice_of(values, keys=[b"k", b"k" * (MAX_KEY_BYTES + 1), b"k"]))
+    assert routed.counts["dead.too_large"] == 2
+    assert {record["_offset"] for _, _, record in stage_records(routed, registry, "account")} == {102}
 
 
 def test_a_source_key_of_any_bytes_keeps_its_order_as_text(router, registry):
