@@ -2,10 +2,13 @@
 
 A clock only rises, and there are three ways:
 
-* **records**: the clock is the largest stamp read so far; a stamp that runs behind it counts as the clock (`observe`);
+* **records**: the clock is at least the largest stamp read so far; a stamp that runs behind counts as that (`observe`);
 * **promises** (live topics): whoever read the partition to its end at time W knows that what comes later is stamped
   later than W - skew (`promise`);
 * **marks** (topics filled by a replay): the replay says "up to this offset, the clock is this" (`mark`).
+
+Only records decide what a record counts as: a promise that was broken (a record stamped below it, see `overtaken`) must
+not change the stamp, which route, scorer and any later reader of the topic have to agree on.
 
 A promise or a mark speaks of what comes *after* an offset, so it must not move the clock while records below that
 offset are still unread: those would then be below the clock without anybody's fault. Such promises are dropped (a newer
@@ -13,6 +16,7 @@ one follows), such marks wait.
 """
 
 import heapq
+import re
 
 import numpy as np
 
@@ -28,6 +32,13 @@ class PartitionClock:
         What was committed with `position` (ms), NO_CLOCK if nothing is known.
     position : int
         The next offset to read; control records count, so the position may pass offsets that hold no event.
+    top : int
+        The largest stamp read, committed as well; never above `clock`.
+
+    Attributes
+    ----------
+    overtaken : int
+        Records stamped below the clock that a promise or a mark had given: somebody's clock was wrong, or slow.
 
     Examples
     --------
@@ -40,9 +51,10 @@ class PartitionClock:
     (True, 20)
     """
 
-    def __init__(self, clock: int = NO_CLOCK, position: int = 0):
-        self.clock = clock
+    def __init__(self, clock: int = NO_CLOCK, position: int = 0, top: int = NO_CLOCK):
+        self.clock, self.top = clock, top
         self.position = position
+        self.overtaken = 0
         self._marks: list[tuple[int, int]] = []  # heap of (offset, clock) ahead of the position
 
     def observe(self, stamps: np.ndarray, next_offset: int) -> np.ndarray:
@@ -58,11 +70,13 @@ class PartitionClock:
         Returns
         -------
         int64[n]
-            max(stamp, the clock before it): never falls.
+            max(stamp, the stamps before it): never falls.
         """
-        effective = np.maximum.accumulate(np.maximum(np.asarray(stamps, dtype=np.int64), self.clock))
+        effective = np.maximum.accumulate(np.maximum(np.asarray(stamps, dtype=np.int64), self.top))
         if len(effective):
-            self.clock = int(effective[-1])
+            self.overtaken += int(np.count_nonzero(effective < self.clock))
+            self.top = int(effective[-1])
+            self.clock = max(self.clock, self.top)
         self.reach(next_offset)
         return effective
 
@@ -96,19 +110,19 @@ class PartitionClock:
 
     @property
     def metadata(self) -> str:
-        """The clock as commit metadata; `clock_of` reads it."""
-        return f"clock={self.clock};"
+        """Clock and top as commit metadata; `clocks_of` reads it."""
+        return f"clock={self.clock},{self.top};"
 
 
-def clock_of(metadata: str) -> int:
-    """Read the clock out of commit metadata; NO_CLOCK where there is none.
+def clocks_of(metadata: str) -> tuple[int, int]:
+    """Read clock and top out of commit metadata; NO_CLOCK where there is none.
 
     What follows the first semicolon is another's business, or what a client found behind the text.
 
     Examples
     --------
-    >>> clock_of("clock=17;rest"), clock_of("") == NO_CLOCK
-    (17, True)
+    >>> clocks_of("clock=17,12;rest"), clocks_of("") == (NO_CLOCK, NO_CLOCK)
+    ((17, 12), True)
     """
-    name, _, value = metadata.partition(";")[0].partition("=")
-    return int(value) if name == "clock" and value.removeprefix("-").isdecimal() else NO_CLOCK
+    found = re.match(r"clock=(-?\d+),(-?\d+);", metadata)
+    return (int(found[1]), int(found[2])) if found else (NO_CLOCK, NO_CLOCK)

@@ -10,7 +10,7 @@ import json
 from collections import Counter, deque
 
 from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
-from headrace.streams.clocks import PartitionClock, clock_of
+from headrace.streams.clocks import PartitionClock, clocks_of
 
 MAX_ASKS = 64   # ends waited for; beyond it the newest replaces the last: a lane so far behind needs none of them soon
 
@@ -31,7 +31,8 @@ class Lane:
 
     def __init__(self, source: int, partition: int, position: int = 0, metadata: str = ""):
         self.source, self.partition = source, partition
-        self.clock = PartitionClock(clock_of(metadata), position)
+        clock, top = clocks_of(metadata)
+        self.clock = PartitionClock(clock, position, top)
         self.counts = _counts_of(metadata)
         self.behind_since: int | None = None           # W of the first end since the position was last at an end
         self._asks: deque[tuple[int, int]] = deque()   # (end, W), both rising

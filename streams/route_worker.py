@@ -12,6 +12,7 @@ producer and after all records up to the offsets it names, so a shard that has r
 import asyncio
 import time
 from collections import defaultdict
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,15 @@ from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import ServiceError
 from headrace.streams.faust_host import FaustHost, Position
 from headrace.streams.lanes import Lane, too_far_ahead
+from headrace.streams.logs import event
 from headrace.streams.marks import Mark, MarkFollower
 from headrace.streams.offsets import Offsets, Partition
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.route import SourceRouter, SourceSlice
 from headrace.streams.settings import Settings
 from headrace.streams.status import StatusFile
+
+log = getLogger(__name__)
 
 BUSY_S = 1.0          # ticks stay frequent this long after a record: other workers' records wait for our clocks too
 STATUS_EVERY_S = 1.0
@@ -127,9 +131,17 @@ class RouteRole:
         """Route one batch."""
         lane, records = self._lanes[batch.topic, batch.partition], batch.records
         stamps = np.array([record.timestamp for record in records], np.int64)
+        promised, broken = lane.clock.clock, lane.clock.overtaken
         effective = lane.clock.observe(stamps, batch.next_offset)
         if not records:
             return
+        if lane.clock.overtaken > broken:
+            lane.counts["overtaken"] += lane.clock.overtaken - broken
+            log.warning(event(
+                "overtaken", topic=batch.topic, partition=batch.partition, offset=records[0].offset,
+                records=lane.clock.overtaken - broken, behind_ms=promised - int(effective[0]),
+                advice="the brokers' clocks differ from this one, or they take longer to append than skew_ms: raise it",
+            ))
         routed = self._routers[lane.source].route(SourceSlice(
             batch.topic, batch.partition, np.array([record.offset for record in records], np.int64), effective,
             [record.key for record in records], [record.value for record in records],

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
-from headrace.streams.clocks import PartitionClock, clock_of
+from headrace.streams.clocks import PartitionClock, clocks_of
 
 
 def test_a_clock_is_the_running_maximum_of_the_stamps():
@@ -16,8 +16,8 @@ def test_a_clock_is_the_running_maximum_of_the_stamps():
 
 @given(st.lists(st.lists(st.integers(0, 50), max_size=6), max_size=6), st.integers(-1, 60))
 def test_cutting_a_log_into_other_batches_changes_no_stamp(batches, seed_clock):
-    whole = PartitionClock(seed_clock)
-    parts = PartitionClock(seed_clock)
+    whole = PartitionClock(seed_clock, top=seed_clock)
+    parts = PartitionClock(seed_clock, top=seed_clock)
     stamps = [stamp for batch in batches for stamp in batch]
     expected = whole.observe(np.array(stamps, np.int64), len(stamps)).tolist()
     found, position = [], 0
@@ -40,6 +40,14 @@ def test_a_promise_never_sets_a_clock_back():
     clock = PartitionClock(clock=200, position=10)
     clock.promise(10, 100)
     assert clock.clock == 200
+
+
+def test_a_broken_promise_is_counted_and_changes_no_stamp():
+    clock = PartitionClock()
+    clock.observe(np.array([90]), 1)
+    clock.promise(1, 100)
+    assert clock.observe(np.array([80, 95, 100]), 4).tolist() == [90, 95, 100]
+    assert (clock.overtaken, clock.clock, clock.top) == (2, 100, 100)
 
 
 def test_a_mark_ahead_waits_for_its_offset():
@@ -73,7 +81,10 @@ def test_marks_of_one_offset_apply_in_any_order():
     assert clock.clock == 70
 
 
-def test_a_clock_survives_in_commit_metadata():
-    assert clock_of(PartitionClock(clock=17).metadata) == 17
-    assert clock_of(PartitionClock().metadata) == NO_CLOCK
-    assert clock_of("something else") == NO_CLOCK
+def test_clock_and_top_survive_in_commit_metadata():
+    clock = PartitionClock()
+    clock.observe(np.array([12]), 1)
+    clock.promise(1, 17)
+    assert clocks_of(clock.metadata) == (17, 12)
+    assert clocks_of(PartitionClock().metadata) == (NO_CLOCK, NO_CLOCK)
+    assert clocks_of("something else") == (NO_CLOCK, NO_CLOCK)

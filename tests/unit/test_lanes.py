@@ -50,9 +50,11 @@ def test_an_undecided_transaction_holds_the_clock_back_by_the_stall_only():
 def test_clock_and_counts_go_with_the_commit():
     lane = Lane(2, 1, position=9)
     lane.clock.observe(np.array([50]), 10)
+    lane.clock.promise(10, 70)
     lane.counts.update({"events": 3, "dead.future": 1})
     again = Lane(2, 1, 10, lane.metadata)
-    assert (again.clock.clock, again.counts) == (50, {"events": 3, "dead.future": 1})
+    assert (again.clock.clock, again.counts) == (70, {"events": 3, "dead.future": 1})
+    assert again.clock.observe(np.array([40]), 11).tolist() == [50], "what was read counts, not what was promised"
     assert Lane(0, 0, 0, "").counts == {}
 
 
