@@ -1,0 +1,116 @@
+"""The README's examples, run as they stand against a trial that was left running: produce, consume, look up.
+
+The trial is a small `make demo ARGS=--keep`: the same pipeline, three weeks of flights.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.flights_events import write_flights
+from tests.readme import example
+
+pytestmark = pytest.mark.timeout(600)   # the fixture is a whole trial
+
+COMMAND = [
+    sys.executable, "-m", "headrace.streams.cli", "trial", "--pipeline", "headrace.models.flights:PIPELINE",
+    "--events", "var/demo/events", "--train-until", "2013-12-31T12:00", "--until", "2014-01-01",
+    "--report", "var/demo/report.json", "--keep",
+]
+PATIENCE_S = 240.0   # a machine shared with others
+EXPORT = re.compile(r"^export (HEADRACE_[A-Z]+)=(\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A trial that was left running."""
+
+    folder: Path
+    process: subprocess.Popen
+    exported: dict[str, str]
+
+    def run(self, name: str, **environment: str) -> str:
+        """Run an example of the README in the trial's folder; return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-c", example(name)], cwd=self.folder, env={**os.environ, **self.exported, **environment},
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Iterator[Kept]:
+    folder = tmp_path_factory.mktemp("readme")
+    write_flights(folder / "var/demo/events")
+    with (folder / "out").open("w") as out:
+        process = subprocess.Popen(
+            COMMAND, cwd=folder, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=hear_ctrl_c,
+        )
+    try:
+        yield Kept(folder, process, exported_by(process, folder / "out"))
+    finally:
+        process.send_signal(signal.SIGINT)   # nothing, if it has ended
+        process.wait(60)
+
+
+def hear_ctrl_c() -> None:
+    """What runs in the background of a shell ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def exported_by(process: subprocess.Popen, out: Path) -> dict[str, str]:
+    """Wait for the variables a kept trial says to export."""
+    deadline = time.monotonic() + PATIENCE_S
+    while "look up" not in out.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, out.read_text()
+        time.sleep(0.5)
+    return dict(EXPORT.findall(out.read_text()))
+
+
+def test_a_produced_event_gets_its_prediction_with_the_features_of_the_stream(kept):
+    kept.run("produce")
+    lines = consumed(kept)
+    (prediction,) = [line for line in lines if line.startswith("prediction")]
+    score = float(prediction.split()[1])
+    mean = re.search(r"'origin_departures__dep_delay_mean_1h': (-?[\d.]+)", prediction)
+    assert 0 < score < 1 and mean, prediction   # live, and with what the replay had left in the state
+    assert any(line.startswith("drift") for line in lines)
+
+
+def consumed(kept: Kept) -> list[str]:
+    """Run the consumer until it sees the prediction; each run reads on where its group has committed."""
+    lines: list[str] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while not any(line.startswith("prediction") for line in lines):
+        assert time.monotonic() < deadline, (kept.folder / "out").read_text()
+        lines += kept.run("consume").splitlines()
+    return lines
+
+
+def test_stock_feast_reads_the_newest_rows(kept):
+    printed = kept.run("look up")
+    assert re.search(r"'dep_delay_mean_1h': \[-?[\d.]+, -?[\d.]+\]", printed), printed
+    assert re.search(r"'count_1h': \[\d+, \d+\]", printed), printed
+
+
+def test_topics_schemas_and_feast_can_be_prepared_in_python(kept):
+    kept.run("prepare", HEADRACE_PREFIX="own.")
+    assert (kept.folder / "feast" / "registry.db").exists()
+    kept.run("prepare", HEADRACE_PREFIX="own.")   # safe to repeat
+
+
+def test_ctrl_c_ends_a_kept_trial_and_everything_it_started(kept):
+    kept.process.send_signal(signal.SIGINT)
+    assert kept.process.wait(60) == 0, (kept.folder / "out").read_text()
+    assert "Traceback" not in (kept.folder / "out").read_text()
+    assert (kept.folder / "var/demo/report.json").exists()
