@@ -42,9 +42,12 @@ class Accounting:
             (names.group("route"), _all(sources, partitions)),
             (names.group("stage"), _all(stages, partitions)),
         ]
+        self._source_groups = {names.group("route")}
         for source in topology.scored:
             one = topology.sources[source]
-            self._reads.append((names.group(f"score.{one.name}"), _all([names.source(one.topic)], partitions)))
+            group = names.group(f"score.{one.name}")
+            self._reads.append((group, _all([names.source(one.topic)], partitions)))
+            self._source_groups.add(group)
         self._reads.append((names.group("write"), _all(views, partitions)))
         self._reads.append((names.group("drift"), _all([names.drift_counts(model) for model in models], 1)))
         self._offsets = {group: Offsets(settings, group) for group, _ in self._reads}
@@ -75,10 +78,34 @@ class Accounting:
         ServiceError
             Nothing moved for `timeout_s`; the message says which group stands still and where.
         """
+        self._wait(self.backlog, timeout_s, check, progress)
+
+    def settle_scored(self, timeout_s: float, check: Callable[[], None]) -> None:
+        """Wait until what the sources hold now is routed, and scored where a model asks; raises as `settle`.
+
+        On live topics nothing more can be waited for: ticks never end, so stages always have something left to read.
+        """
+        route, *_ = groups = [each for each in self._reads if each[0] in self._source_groups]
+        ends = self._offsets[route[0]].ends(route[1])
+
+        def left() -> Backlog:
+            found = {}
+            for group, reads in groups:
+                done = self._offsets[group].committed(reads)
+                found[group] = sum(max(0, ends[place] - (done[place] or 0)) for place in reads)
+            return Backlog(found)
+
+        self._wait(left, timeout_s, check)
+
+    @staticmethod
+    def _wait(
+        ask: Callable[[], Backlog], timeout_s: float, check: Callable[[], None],
+        progress: Callable[[Backlog], None] = lambda _: None,
+    ) -> None:
         last, moved_at = None, time.monotonic()
         while True:
             check()
-            backlog = self.backlog()
+            backlog = ask()
             progress(backlog)
             if backlog.total == 0:
                 return

@@ -21,6 +21,7 @@ from headrace.features import Source
 from headrace.features.admission import MAX_EVENT_TIME
 from headrace.features.columns import int64_of, time_ms
 from headrace.features.kernel.limits import MIN_TIME
+from headrace.schemas.keys import compact_keys
 from headrace.streams.arrival import MIN_STAMP, arrival_stamps
 from headrace.streams.errors import EventFileError
 from headrace.streams.event_columns import conform, times_of
@@ -44,20 +45,33 @@ class Events:
         Columns of the source's schema, in its order.
     stamps : int64[n]
         When each event had arrived (ms), never falling.
+    kafka_keys : StringArray, optional
+        The Kafka keys (latin-1) that events read from a topic had; None: they are made of the source's key fields.
     """
 
     source: Source
     rows: pa.RecordBatch
     stamps: np.ndarray
+    kafka_keys: pa.StringArray | None = None
+
+    @property
+    def keys(self) -> pa.StringArray:
+        """The Kafka key of every event, bytes as latin-1 text."""
+        if self.kafka_keys is not None:
+            return self.kafka_keys
+        made = compact_keys([self.rows.column(name) for name in self.source.key])
+        return pa.array([None if key is None else key.decode("latin-1") for key in made], pa.string())
 
     def between(self, from_ms: int, until_ms: int) -> "Events":
         """Return the events that arrived in [from_ms, until_ms)."""
         lo, hi = np.searchsorted(self.stamps, [from_ms, max(from_ms, until_ms)])
-        return Events(self.source, self.rows.slice(lo, hi - lo), self.stamps[lo:hi])
+        keys = None if self.kafka_keys is None else self.kafka_keys.slice(lo, hi - lo)
+        return Events(self.source, self.rows.slice(lo, hi - lo), self.stamps[lo:hi], keys)
 
     def where(self, keep: np.ndarray) -> "Events":
         """Return the events a boolean mask keeps."""
-        return Events(self.source, self.rows.filter(pa.array(keep)), self.stamps[keep])
+        keys = None if self.kafka_keys is None else self.kafka_keys.filter(pa.array(keep))
+        return Events(self.source, self.rows.filter(pa.array(keep)), self.stamps[keep], keys)
 
 
 def read_events(source: Source, folder: Path) -> Events:

@@ -18,7 +18,6 @@ from headrace.features.admission import admit, binding_keys
 from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.stage import LogSlice, SourceRecords, StageCore, StageOutput, Ticks
 from headrace.features.topology import Stage, Topology
-from headrace.schemas.keys import compact_keys
 from headrace.streams.event_files import Events
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.scored import ScoredSource
@@ -99,11 +98,9 @@ def _admitted(number: int, events: Events) -> Admitted:
     verdict = admit(events.source, events.rows, events.stamps)
     accepted = np.flatnonzero(verdict.accepted)
     take = pa.array(accepted)
-    keys = compact_keys([events.rows.column(name) for name in events.source.key])
-    text = pa.array([None if key is None else key.decode("latin-1") for key in keys], pa.string())
     return Admitted(
         number, verdict.batch.take(take), accepted, events.stamps[accepted], verdict.event_time[accepted],
-        text.take(take),
+        events.keys.take(take),
     )
 
 
