@@ -11,7 +11,7 @@ from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
 from headrace.models import Pipeline, compile_pipeline
 from headrace.streams.accounting import Accounting
-from headrace.streams.cluster import Cluster, default_plan
+from headrace.streams.cluster import Cluster, compact_plan
 from headrace.streams.event_files import Events, read_events
 from headrace.streams.pipelines import load_pipeline
 from headrace.streams.settings import Settings
@@ -82,7 +82,7 @@ class Running:
 
 
 def start(shop: Shop, services: Services, children: Children, prefix: str, folder: Path, *, partitions: int = 1,
-          workers: int = 1, roles: Callable = default_plan, **changes) -> Running:
+          workers: int = 1, roles: Callable = compact_plan, **changes) -> Running:
     """Prepare topics under a prefix and start workers; nothing is published yet."""
     plan = shop.plan(partitions, workers)
     plan = TrialPlan(plan.pipeline, plan.events, plan.train_until, plan.until, folder, partitions, workers)

@@ -10,6 +10,7 @@ from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.cluster import WorkerPlan
 from headrace.streams.publish import publish_replay
+from headrace.streams.roles import ROLES
 from tests.e2e.harness import Shop, assert_exact, start, train_shop
 
 
@@ -52,7 +53,13 @@ def test_three_workers_and_four_partitions_started_before_the_data_equal_the_rep
 @pytest.mark.parametrize("role", ["route", "stage", "score"])
 def test_a_worker_killed_in_the_middle_changes_nothing(shop, services, unique, tmp_path, role):
     with Children() as children:
-        running = start(shop, services, children, unique, tmp_path, partitions=2, commit_interval_s=0.3)
+        def apart(_: int) -> list[WorkerPlan]:
+            others = tuple(each for each in ROLES if each != role)
+            return [WorkerPlan((role,), "0"), WorkerPlan(others, "0")]
+
+        running = start(
+            shop, services, children, unique, tmp_path, partitions=2, roles=apart, commit_interval_s=0.3
+        )
         time.sleep(4)
         publish(running)
         time.sleep(0.7)
