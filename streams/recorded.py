@@ -90,6 +90,7 @@ def _decoded(decoder: SourceDecoder, clocks: dict[int, PartitionClock], messages
     for number in np.unique(partition).tolist():
         at = np.flatnonzero(partition == number)
         stamps[at] = clocks[number].observe(stamps[at], int(offset[at[-1]]) + 1)
-    decoded = decoder.decode([m.value() for m in messages])
-    texts = [None if (key := messages[row].key()) is None else key.decode("latin-1") for row in decoded.index.tolist()]
+    keys = [m.key() for m in messages]
+    decoded = decoder.decode([m.value() for m in messages], keys)
+    texts = [None if keys[row] is None else keys[row].decode("latin-1") for row in decoded.index.tolist()]
     return decoded.batch, pa.array(texts, pa.string()), *(c[decoded.index] for c in (stamps, partition, offset))
