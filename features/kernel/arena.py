@@ -86,6 +86,8 @@ def with_pool(arena: Arena, rows: int) -> Arena:
 
 def with_slots(arena: Arena, slots: int) -> Arena:
     """The arena with room for keys 0 .. slots - 1."""
+    if slots <= len(arena.slots):
+        return arena
     known, size = len(arena.slots), max(len(arena.slots), 1)
     while size < slots:
         size *= 2

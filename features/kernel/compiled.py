@@ -10,7 +10,9 @@ from pathlib import Path
 
 from numba import njit
 
-# Never called from Python: without the two wrappers the kernel compiles in 14 s instead of 18 (2 cores, cold).
+# No reference counting: compiled code allocates nothing and its caller holds every array; a row takes 1 us, not 7.
+# No wrappers: never called from Python, and compiling takes 14 s, not 18 (cold). Leaves are inlined by force: handing
+# over the state, some 100 machine words, costs more than what they do.
 inner = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 leaf = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
