@@ -1,0 +1,159 @@
+"""Live runs of the shop: paced events, accidents on the way, and the proof against a replay of what was recorded."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from feast import FeatureStore
+
+from headrace.features.stage import StageOutput
+from headrace.models.vector import VectorLayout
+from headrace.schemas.registry import Registry
+from headrace.schemas.topics import TopicNames
+from headrace.streams.accounting import Accounting
+from headrace.streams.collect import read_table
+from headrace.streams.dataset import replay_scored
+from headrace.streams.evaluation import Comparison, same_bits
+from headrace.streams.event_files import Events
+from headrace.streams.publish import publish_paced
+from headrace.streams.recorded import read_recorded
+from headrace.streams.trial import STALLED_S
+from headrace.streams.trial_report import LastRows, dead_letters, feast_parity, late_counts, streamed_matrix
+from tests.e2e.harness import Running
+
+PATIENCE_S = 90.0
+RATE_PER_S = 300.0
+
+
+@dataclass(frozen=True)
+class LiveFindings:
+    """What a live run brought forth, held against the replay of its source topics."""
+
+    events: int
+    predictions: int
+    expected: int
+    duplicates: int
+    unknown: int                 # predictions of places where the replay has no accepted event
+    parity: Comparison
+    feast: Comparison
+    late: int
+    dead_letters: dict[str, int]
+    releases: int                # outputs of stage cores in the replay: it has folded something
+
+
+class Live:
+    """A live run under way."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.names = TopicNames(running.shop.pipeline.name, running.settings.prefix)
+        self.registry = Registry(running.settings.registry)
+        self.accounting = Accounting(running.shop.topology, running.settings, running.plan.partitions)
+
+    def publish(self, events: Sequence[Events], meddle: Callable[[float], None] = lambda elapsed_s: None) -> None:
+        """Send events at a steady rate; `meddle` is called all the while with the seconds since the start."""
+        started = time.monotonic()
+
+        def step() -> bool:
+            meddle(time.monotonic() - started)
+            return False
+
+        publish_paced(events, RATE_PER_S, self.names, self.running.settings, self.registry, step)
+
+    def wait(self, true: Callable[[], bool], what: str) -> None:
+        """Wait until something holds; a dead worker ends the wait."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not true():
+            self.running.cluster.check()
+            assert time.monotonic() < deadline, f"gave up waiting until {what}"
+            time.sleep(0.1)
+
+    def ready(self, routes: int = 1) -> None:
+        """Wait until every route worker has partitions and every partition has an owner."""
+        topology, count = self.running.shop.topology, self.running.plan.partitions
+
+        def joined() -> bool:
+            status = self.running.cluster.status()
+            owned = [len(one["partitions"]) for name, one in status.items() if name.startswith("route")]
+            return (
+                len(owned) == routes and min(owned) > 0 and sum(owned) == len(topology.sources) * count
+                and sum(len(one["shards"]) for one in self._stages(status)) == len(topology.stages) * count
+            )
+
+        self.wait(joined, "all partitions are assigned")
+
+    @staticmethod
+    def _stages(status: dict[str, dict]) -> list[dict]:
+        return [one for name, one in status.items() if name.startswith("stage")]
+
+    def stage_counts(self, name: str) -> int:
+        """Sum a count over all shards."""
+        return sum(one.get(name, 0) for one in self._stages(self.running.cluster.status()))
+
+    def settle(self) -> None:
+        """Wait until all that was sent is scored, folded by every shard, delivered and in the store."""
+        self.accounting.settle_scored(STALLED_S, self.running.cluster.check)
+        sent_ms = time.time_ns() // 1_000_000
+        folded: dict[str, int] = {}   # shard to its position when its clocks had passed all that was sent
+
+        def delivered() -> bool:
+            shards: dict[str, dict] = {}
+            for one in self._stages(self.running.cluster.status()):
+                shards |= one["shards"]
+            for name, shard in shards.items():
+                if shard["theta"] > sent_ms:
+                    folded.setdefault(name, shard["next_offset"])
+            return bool(folded) and all(
+                name in folded and shard["committed"] >= folded[name] for name, shard in shards.items()
+            )
+
+        self.wait(delivered, "every shard has delivered what the events gave")
+        write = self.names.group("write")
+        self.wait(lambda: self.accounting.backlog().records[write] == 0, "the store is written")
+
+    def predictions(self) -> int:
+        """Committed predictions so far."""
+        table = read_table(self.running.settings, self.names.predictions("disputed"), self.registry)
+        return 0 if table is None else len(table)
+
+    def findings(self) -> LiveFindings:
+        """Read everything back and compare."""
+        shop, settings = self.running.shop, self.running.settings
+        topology = shop.topology
+        recorded = read_recorded(topology, settings, self.registry)
+        last, releases = LastRows(topology), 0
+
+        def see(stage: int, output: StageOutput) -> None:
+            nonlocal releases
+            releases += sum(len(rows.offset) for rows in output.rows.values())
+            last.see(stage, output)
+
+        replayed = replay_scored(topology, [one.events for one in recorded], see)
+        [model] = shop.pipeline.models
+        layout, artifact = VectorLayout(model, topology), shop.trained.artifacts[model.name]
+        matrix = replayed[layout.source].matrix(layout, artifact.manifest.categories)
+        table = read_table(settings, self.names.predictions(model.name), self.registry)
+        origin = table.column("origin").combine_chunks()
+        row = recorded[layout.source].rows_of(
+            origin.field("partition").to_pylist(), origin.field("offset").to_pylist()
+        )
+        place = {int(offset): number for number, offset in enumerate(replayed[layout.source].ready.offsets)}
+        at = [place.get(int(each), -1) for each in row]
+        known = [number for number, each in enumerate(at) if each >= 0]
+        ids = table.column("id").to_pylist()
+        store = FeatureStore(repo_path=str(self.running.plan.folder / "feast"))
+        return LiveFindings(
+            sum(len(one.offset) for one in recorded), len(ids), len(matrix), len(ids) - len(set(ids)),
+            len(at) - len(known), same_bits(streamed_matrix(table, layout)[known], matrix[[at[n] for n in known]]),
+            feast_parity(topology, last, store),
+            sum(late_counts(settings, self.names, topology, self.registry).values()),
+            dead_letters(settings, self.names), releases,
+        )
+
+
+def assert_recorded_exactly(found: LiveFindings) -> None:
+    """Assert that every value is that of the replay of what was recorded, and nothing is missing or double."""
+    assert found.predictions == found.expected > 0
+    assert found.duplicates == found.unknown == 0
+    assert found.parity.compared > 0 and found.parity.different == 0
+    assert found.feast.compared > 0 and found.feast.different == 0

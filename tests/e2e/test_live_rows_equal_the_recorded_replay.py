@@ -1,0 +1,125 @@
+"""Live topics, stamped by the broker: every streamed value equals the replay of what the topics recorded."""
+
+import signal
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.infra.embedded.process import Children
+from headrace.streams.cluster import WorkerPlan
+from headrace.streams.event_files import Events
+from headrace.streams.latency import latest
+from headrace.streams.producer import GaplessProducer
+from headrace.streams.publish import open_outlets
+from tests.e2e.harness import start
+from tests.e2e.live import RATE_PER_S, Live, assert_recorded_exactly
+
+
+def named(events: Sequence[Events], name: str) -> Events:
+    return next(one for one in events if one.source.name == name)
+
+
+def thinned(events: Sequence[Events], name: str, count: int) -> list[Events]:
+    """Return the events, of one source only `count`, spread over its time at odd distances."""
+    one = named(events, name)
+    keep = np.zeros(len(one.stamps), bool)
+    keep[(np.linspace(0, 1, count + 2)[1:-1] ** 1.7 * len(one.stamps)).astype(int)] = True
+    return [each.where(keep) if each is one else each for each in events]
+
+
+def part(events: Sequence[Events], first: float, last: float) -> list[Events]:
+    """Return the events that arrived in a part of the whole time (0 to 1)."""
+    begin = min(one.stamps[0] for one in events if len(one.stamps))
+    end = max(one.stamps[-1] for one in events if len(one.stamps)) + 1
+    at = [int(begin + share * (end - begin)) for share in (first, last)]
+    return [one.between(*at) for one in events]
+
+
+def send_odd_ones(live: Live) -> None:
+    """Send what must not be counted: bytes nobody can read, an event from the future, one that is late."""
+    events = live.running.events
+    outlets = {one.source: one for one in open_outlets(events, live.names, live.running.settings, live.registry)}
+    producer = GaplessProducer(live.running.settings, "odd-ones")
+
+    def send(name: str, row: int, field: str, shift_ms: int) -> None:
+        one = named(events, name)
+        now_ms = time.time_ns() // 1_000_000
+        values = one.rows.slice(row, 1).to_pylist()[0] | {field: now_ms + shift_ms}
+        schema = pa.schema([f.with_type(pa.int64()) if f.name == field else f for f in one.rows.schema])
+        rows = pa.RecordBatch.from_pylist([values], schema=schema)
+        rows = pa.RecordBatch.from_arrays(
+            [c.cast(f.type) for c, f in zip(rows.columns, one.rows.schema, strict=True)], schema=one.rows.schema
+        )
+        outlets[name].send(producer, Events(one.source, rows, np.array([now_ms])), None)
+
+    producer.produce(live.names.source("orders"), 0, [b"x"], [b"nobody can read this"])
+    send("orders", 0, "placed_at", 3_600_000)
+    send("payments", 0, "paid_at", 0)
+    producer.flush()
+    send("payments", 0, "paid_at", -1_200_000)   # of the same customer
+    producer.flush()
+
+
+def test_one_worker_and_a_source_that_is_almost_silent(shop, services, unique, tmp_path):
+    with Children() as children:
+        running = start(shop, services, children, unique, tmp_path, partitions=2, replay=False, commit_interval_s=0.3)
+        live = Live(running)
+        live.ready()
+        events = thinned(latest(running.events, int(8 * RATE_PER_S)), "rates", 3)
+        silent = [one if one.source.name != "rates" else one.where(np.zeros(len(one.stamps), bool)) for one in events]
+        live.publish(part(silent, 0, 0.25))
+        expected = len(named(part(silent, 0, 0.25), "orders").stamps)
+        live.wait(lambda: live.predictions() == expected, "all is scored while the quiet source has nothing")
+        send_odd_ones(live)
+        live.publish(part(events, 0.25, 1))
+        live.settle()
+        running.cluster.stop()
+        found = live.findings()
+        overtaken, misaligned = live.stage_counts("overtaken"), live.stage_counts("misaligned")
+    assert_recorded_exactly(found)
+    assert (overtaken, misaligned) == (0, 0)
+    assert found.dead_letters == {"future": 1, "not_framed": 1}
+    assert found.late > 0
+
+
+def test_one_route_paused_and_a_stage_killed(shop, services, unique, tmp_path):
+    def roles(_: int) -> list[WorkerPlan]:
+        return [
+            WorkerPlan(("route",), "0"), WorkerPlan(("route",), "1"), WorkerPlan(("stage",), "0"),
+            WorkerPlan(("score", "write", "drift"), "0"),
+        ]
+
+    with Children() as children:
+        running = start(
+            shop, services, children, unique, tmp_path, partitions=2, roles=roles, replay=False,
+            commit_interval_s=0.3, snapshot_interval_s=0.5,
+        )
+        live = Live(running)
+        live.ready(routes=2)
+        cluster, slow = running.cluster, running.cluster.child("route", "1")
+
+        def kill_stage() -> None:
+            victim = cluster.child("stage")
+            victim.signal(signal.SIGKILL)
+            victim.wait(5)
+            cluster.forget(victim)
+            cluster.start([WorkerPlan(("stage",), "0")])
+
+        script = [
+            (1.0, lambda: slow.signal(signal.SIGSTOP)), (3.0, lambda: slow.signal(signal.SIGCONT)), (5.0, kill_stage),
+        ]
+
+        def meddle(elapsed_s: float) -> None:
+            while script and elapsed_s >= script[0][0]:
+                script.pop(0)[1]()
+
+        live.publish(latest(running.events, int(8 * RATE_PER_S)), meddle)
+        assert not script
+        live.settle()
+        cluster.stop()
+        found = live.findings()
+        overtaken, misaligned = live.stage_counts("overtaken"), live.stage_counts("misaligned")
+    assert_recorded_exactly(found)
+    assert (overtaken, misaligned) == (0, 0)
