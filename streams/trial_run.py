@@ -17,7 +17,7 @@ from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services, embedded_services
 from headrace.models import Pipeline, compile_pipeline
 from headrace.schemas.topics import TopicNames
-from headrace.streams.cluster import Cluster, default_plan
+from headrace.streams.cluster import Cluster, compact_plan
 from headrace.streams.event_files import read_events
 from headrace.streams.latency import measure_latency
 from headrace.streams.pipelines import load_pipeline
@@ -158,7 +158,7 @@ def _stay(services: Services, plan: TrialPlan, pipeline: Pipeline, children: Chi
     """
     settings = settings_for(services, plan, replay=False, skew_ms=KEPT_SKEW_MS)
     cluster = Cluster(children, plan.pipeline, settings, plan.folder / "kept")
-    cluster.start(default_plan(plan.workers))
+    cluster.start(compact_plan(1))   # ready some seconds earlier than one process per role
     for line in _how_to_use(services, plan, TopicNames(pipeline.name, settings.prefix), pipeline):
         print(line, flush=True)   # not through the console: it would wrap what is meant to be copied
     try:
