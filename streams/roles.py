@@ -5,6 +5,9 @@
 
 SIGTERM and SIGINT stop all of them in order: each finishes what it holds, commits and returns. The first role that
 fails stops the others; the process then exits non-zero without committing what the failed role had not delivered.
+
+A role is imported when it is run: Faust, LightGBM, SciPy and Feast take some seconds together, and most workers need
+one of them.
 """
 
 import asyncio
@@ -15,18 +18,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec, Pipeline, compile_pipeline
-from headrace.models.artifact import Artifact
-from headrace.models.vector import VectorLayout
 from headrace.schemas.errors import SettingsError
-from headrace.streams.drift_merger import DriftMerger
-from headrace.streams.online_writer import OnlineWriter
-from headrace.streams.route_worker import route_host
-from headrace.streams.scorer import Scorer
 from headrace.streams.settings import Settings
-from headrace.streams.stage_worker import stage_host
+
+if TYPE_CHECKING:
+    from headrace.models.artifact import Artifact
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,11 @@ class Work:
         """File in which a role of this worker reports its counts."""
         return self.status_folder / f"{role}-{self.settings.worker}.json"
 
-    def artifacts(self, models: Sequence[ModelSpec]) -> list[tuple[ModelSpec, Artifact]]:
+    def artifacts(self, models: Sequence[ModelSpec]) -> list[tuple[ModelSpec, "Artifact"]]:
         """Load the artifacts of models; each must fit the pipeline."""
+        from headrace.models.artifact import Artifact
+        from headrace.models.vector import VectorLayout
+
         return [(m, Artifact.load(self.settings.models_dir, m.name, VectorLayout(m, self.topology))) for m in models]
 
 
@@ -89,12 +92,18 @@ def run_roles(roles: Sequence[str], work: Work) -> None:
 
 def _loops(role: str, work: Work) -> list[Callable[[threading.Event], None]]:
     if role == "write":
+        from headrace.streams.online_writer import OnlineWriter
+
         return [OnlineWriter(work.topology, work.settings, work.status_path("write")).run]
     if role == "drift":
+        from headrace.streams.drift_merger import DriftMerger
+
         merger = DriftMerger(
             work.pipeline.name, work.artifacts(work.pipeline.models), work.settings, work.status_path("drift")
         )
         return [merger.run]
+    from headrace.streams.scorer import Scorer
+
     loops = []
     for source in work.topology.scored:
         name = work.topology.sources[source].name
@@ -103,9 +112,18 @@ def _loops(role: str, work: Work) -> list[Callable[[threading.Event], None]]:
     return loops
 
 
+def _host_maker(role: str) -> Callable:
+    if role == "route":
+        from headrace.streams.route_worker import route_host
+
+        return route_host
+    from headrace.streams.stage_worker import stage_host
+
+    return stage_host
+
+
 async def _run_hosts(roles: Sequence[str], work: Work, stop: threading.Event) -> None:
-    makers = {"route": route_host, "stage": stage_host}
-    hosts = [makers[role](work.topology, work.settings, work.status_path(role)) for role in roles]
+    hosts = [_host_maker(role)(work.topology, work.settings, work.status_path(role)) for role in roles]
     running = [asyncio.create_task(host.run()) for host in hosts]
     stopping = asyncio.create_task(asyncio.to_thread(stop.wait))
     await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
