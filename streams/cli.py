@@ -1,5 +1,6 @@
 """The command line: ``headrace check``, ``headrace trial``, ``headrace run``."""
 
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from headrace.schemas.errors import HeadraceError
 
@@ -18,20 +20,30 @@ app = typer.Typer(
 PipelineOption = Annotated[str, typer.Option("--pipeline", help="The pipeline object, as MODULE:OBJECT.")]
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: everything that is stopped by Ctrl-C is stopped by it."""
+
+
 def told(work: Callable[[], None]) -> None:
-    """Run a verb; errors headrace raises on purpose are told in one message, without a traceback."""
+    """Run a verb; errors headrace raises on purpose are told in one message, without a traceback.
+
+    `work` does its own imports, which take seconds: Ctrl-C among them is told as well.
+    """
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         work()
     except HeadraceError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/]: {_plain(str(error))}")
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/]: {escape(str(error))}")
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         Console(stderr=True).print("stopped; nothing is left running")
-        raise typer.Exit(130) from interrupt
+        raise typer.Exit(143 if isinstance(interrupt, Terminated) else 130) from interrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def instant(text: str) -> int:
@@ -55,9 +67,9 @@ def check(pipeline: PipelineOption) -> None:
 
     Example: headrace check --pipeline headrace.models.flights:PIPELINE
     """
-    from headrace.streams.pipelines import describe, load_pipeline
-
     def work() -> None:
+        from headrace.streams.pipelines import describe, load_pipeline
+
         console = Console()
         for table in describe(load_pipeline(pipeline)):
             console.print(table)
@@ -82,17 +94,17 @@ def trial(
 
     Example: headrace trial --pipeline shop:PIPELINE --events events/ --train-until 2024-06-01 --until 2024-07-01
     """
-    from headrace.streams.trial import TrialPlan
-    from headrace.streams.trial_run import run_trial
-
-    folder = report.parent.absolute()
-    plan = TrialPlan(
-        pipeline, events, instant(train_until), instant(until), folder, partitions, workers, rate, paced
-    )
+    span = instant(train_until), instant(until)
+    if span[0] >= span[1]:
+        raise typer.BadParameter(f"--train-until {train_until} is not before --until {until}; nothing would be streamed")
     passed = False
 
     def work() -> None:
         nonlocal passed
+        from headrace.streams.trial import TrialPlan
+        from headrace.streams.trial_run import run_trial
+
+        plan = TrialPlan(pipeline, events, *span, report.parent.absolute(), partitions, workers, rate, paced)
         passed = run_trial(plan, report, Console(), keep)
 
     told(work)
@@ -110,13 +122,16 @@ def run(
 
     Example: HEADRACE_BOOTSTRAP=broker:9092 headrace run route stage --pipeline shop.pipeline:PIPELINE
     """
-    from headrace.streams.logs import start_logging
-    from headrace.streams.pipelines import load_pipeline
-    from headrace.streams.roles import Work, run_roles
-    from headrace.streams.settings import Settings
+    def work() -> None:
+        from headrace.streams.logs import start_logging
+        from headrace.streams.pipelines import load_pipeline
+        from headrace.streams.roles import Work, run_roles
+        from headrace.streams.settings import Settings
 
-    start_logging()
-    told(lambda: run_roles(roles, Work.of(load_pipeline(pipeline), Settings(), status)))
+        start_logging()
+        run_roles(roles, Work.of(load_pipeline(pipeline), Settings(), status))
+
+    told(work)
 
 
 if __name__ == "__main__":

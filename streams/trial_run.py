@@ -18,6 +18,7 @@ from headrace.infra.embedded.services import Services, embedded_services
 from headrace.models import Pipeline, compile_pipeline
 from headrace.schemas.topics import TopicNames
 from headrace.streams.cluster import Cluster, compact_plan
+from headrace.streams.errors import EventFileError, SettingsError
 from headrace.streams.event_files import read_events
 from headrace.streams.latency import measure_latency
 from headrace.streams.pipelines import load_pipeline
@@ -73,8 +74,10 @@ def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], boo
         events = read_all(topology, plan.events)
         names = {source.name for source in topology.sources}
         labels = [read_events(s, plan.events) for s in pipeline.sources if s.name not in names]
-    for leftover in ("run", "live", "kept", "state", "services", "feast"):
-        shutil.rmtree(plan.folder / leftover, ignore_errors=True)
+    if not any(len(events[source].between(plan.train_until, plan.until).stamps) for source in topology.scored):
+        scored = ", ".join(topology.sources[source].name for source in topology.scored)
+        raise EventFileError(f"{plan.events}: no events of {scored} arrived in the span to stream; move its ends")
+    _make_room(plan.folder)
     total = sum(len(one.stamps) for one in events)
     with steps.step("train", f"training on the events before the cut ({total:,} events in the files)"):
         trained = train_models(pipeline, topology, events, plan, labels)
@@ -101,6 +104,25 @@ def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], boo
         if keep:
             _stay(services, plan, pipeline, children)
     return passed
+
+
+def _make_room(folder: Path) -> None:
+    """Make the folder of a trial, and remove what an earlier trial left there: only where one has been."""
+    leftovers = [folder / name for name in ("run", "live", "kept", "state", "services", "feast")]
+    marker = folder / ".headrace-trial"
+    strange = [path.name for path in leftovers if path.exists() and not marker.exists()]
+    if strange:
+        raise SettingsError(
+            f"{folder} holds {', '.join(strange)}, made by no trial, where a trial puts folders of its own; "
+            "choose a --report in another folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot write there ({error.strerror}); choose another --report") from error
+    for leftover in leftovers:
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _sum(status: dict[str, dict], name: str) -> int:
