@@ -9,6 +9,7 @@ from headrace.schemas.codec import BatchCodec
 from headrace.schemas.errors import ServiceError
 from headrace.schemas.registry import Registry
 from headrace.schemas.wire import bodies, split
+from headrace.streams.offsets import Offsets
 from headrace.streams.settings import Settings
 
 BATCH_COUNT = 5_000
@@ -18,7 +19,8 @@ TIMEOUT_S = 30.0  # without a single record; the end is known, so silence means 
 def read_topic(settings: Settings, topic: str) -> Iterator[list[Message]]:
     """Yield the committed records of a topic in batches, each partition in order, up to its present end.
 
-    The end is compared with the position, because transaction markers occupy offsets.
+    The end is that of everything written, undecided transactions included: a commit returns before its markers are
+    written. It is compared with the position, because those markers occupy offsets.
     """
     consumer = Consumer(settings.client(
         group__id=f"{settings.prefix}headrace.collect", isolation__level="read_committed", enable__auto__commit=False,
@@ -26,7 +28,8 @@ def read_topic(settings: Settings, topic: str) -> Iterator[list[Message]]:
     ))
     try:
         partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
+        found = Offsets(settings, f"{settings.prefix}headrace.collect").ends([(topic, p) for p in partitions])
+        ends = {partition: end for (_, partition), end in found.items()}
         left = {p for p, end in ends.items() if end > 0}
         consumer.assign([TopicPartition(topic, p, 0) for p in sorted(left)])
         silent_s = 0.0
