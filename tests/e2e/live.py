@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from feast import FeatureStore
 
+from headrace.features.kernel.limits import NO_CLOCK
 from headrace.features.stage import StageOutput
 from headrace.models.vector import VectorLayout
 from headrace.schemas.registry import Registry
@@ -77,10 +78,18 @@ class Live:
             owned = [len(one["partitions"]) for name, one in status.items() if name.startswith("route")]
             return (
                 len(owned) == routes and min(owned) > 0 and sum(owned) == len(topology.sources) * count
-                and sum(len(one["shards"]) for one in self._stages(status)) == len(topology.stages) * count
+                and len(shards := self.shards()) == len(topology.stages) * count
+                and all(shard["theta"] > NO_CLOCK for shard in shards.values())
             )
 
-        self.wait(joined, "all partitions are assigned")
+        self.wait(joined, "all partitions are assigned and have a clock")
+
+    def shards(self) -> dict[str, dict]:
+        """What the stage workers say of their shards."""
+        found: dict[str, dict] = {}
+        for one in self._stages(self.running.cluster.status()):
+            found |= one["shards"]
+        return found
 
     @staticmethod
     def _stages(status: dict[str, dict]) -> list[dict]:
@@ -97,9 +106,7 @@ class Live:
         folded: dict[str, int] = {}   # shard to its position when its clocks had passed all that was sent
 
         def delivered() -> bool:
-            shards: dict[str, dict] = {}
-            for one in self._stages(self.running.cluster.status()):
-                shards |= one["shards"]
+            shards = self.shards()
             for name, shard in shards.items():
                 if shard["theta"] > sent_ms:
                     folded.setdefault(name, shard["next_offset"])

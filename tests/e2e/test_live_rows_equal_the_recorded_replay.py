@@ -13,6 +13,7 @@ from headrace.streams.event_files import Events
 from headrace.streams.latency import latest
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.publish import open_outlets
+from headrace.streams.trial import STALLED_S
 from tests.e2e.harness import start
 from tests.e2e.live import RATE_PER_S, Live, assert_recorded_exactly
 
@@ -98,9 +99,13 @@ def test_one_route_paused_and_a_stage_killed(shop, services, unique, tmp_path):
         )
         live = Live(running)
         live.ready(routes=2)
+        events = latest(running.events, int(8 * RATE_PER_S))
+        live.publish(part(events, 0, 0.25))   # everybody has compiled what it runs and committed something
+        live.accounting.settle_scored(STALLED_S, running.cluster.check)
         cluster, slow = running.cluster, running.cluster.child("route", "1")
 
         def kill_stage() -> None:
+            assert sum(shard["committed"] for shard in live.shards().values()) > 0
             victim = cluster.child("stage")
             victim.signal(signal.SIGKILL)
             victim.wait(5)
@@ -108,14 +113,14 @@ def test_one_route_paused_and_a_stage_killed(shop, services, unique, tmp_path):
             cluster.start([WorkerPlan(("stage",), "0")])
 
         script = [
-            (1.0, lambda: slow.signal(signal.SIGSTOP)), (3.0, lambda: slow.signal(signal.SIGCONT)), (5.0, kill_stage),
+            (0.5, lambda: slow.signal(signal.SIGSTOP)), (2.5, lambda: slow.signal(signal.SIGCONT)), (4.0, kill_stage),
         ]
 
         def meddle(elapsed_s: float) -> None:
             while script and elapsed_s >= script[0][0]:
                 script.pop(0)[1]()
 
-        live.publish(latest(running.events, int(8 * RATE_PER_S)), meddle)
+        live.publish(part(events, 0.25, 1), meddle)
         assert not script
         live.settle()
         cluster.stop()
