@@ -96,7 +96,7 @@ def trial(
     """
     span = instant(train_until), instant(until)
     if span[0] >= span[1]:
-        raise typer.BadParameter(f"--train-until {train_until} is not before --until {until}; nothing would be streamed")
+        raise typer.BadParameter(f"--train-until {train_until} is not before --until {until}: nothing to stream")
     passed = False
 
     def work() -> None:
