@@ -4,7 +4,7 @@ A **promise** needs two facts that arrive at different times: "at W the log ende
 have read up to E" (the position, a little later under load). So asks wait in the lane until the position has reached
 them.
 
-**Why two asks.** A broker stamps a record a moment before anybody can see it. A broker that stalls in between (a garbage
+**Why two asks.** A broker stamps a record a moment before anybody can see it. A broker that stalls in between (garbage
 collection, a busy disk) then says "the log ends at E" of a log that holds a record stamped 20 ms ago, in an answer that
 comes at once. But while it stalled it did not answer. So an ask promises no more than ``skew_ms`` below its own W, and
 no more than the W of the ask before it: a record stamped earlier would have to be hidden from two answers.

@@ -7,8 +7,9 @@
 
 Outputs and offsets go into one Kafka transaction that carries the group's metadata, so a member that lost its
 partitions cannot commit. After anything but success the caller's state is worthless: `commit` returns False, and
-`on_assigned` tells where reading continues. librdkafka does not speak the newer transaction protocol (one epoch per transaction): a commit
-whose answer was lost may still be applied later by the broker, which only a new producer with the same id rules out.
+`on_assigned` tells where reading continues. librdkafka does not speak the newer transaction protocol (one epoch per
+transaction): a commit whose answer was lost may still be applied later by the broker, which only a new producer with
+the same id rules out.
 """
 
 import logging

@@ -71,6 +71,7 @@ def judge(
     }
     return {
         "events": sum(len(one.stamps) for one in events),
+        "views": sum(len(stage.views) for stage in trained.topology.stages),
         "predictions": sum(f.predictions for f in findings.values()),
         "expected_predictions": sum(f.expected for f in findings.values()),
         "duplicates": sum(f.duplicates for f in findings.values()),
