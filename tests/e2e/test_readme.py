@@ -26,6 +26,7 @@ COMMAND = [
     "--report", "var/demo/report.json", "--keep",
 ]
 PATIENCE_S = 240.0   # a machine shared with others
+EXAMPLE_S = 120.0
 EXPORT = re.compile(r"^export (HEADRACE_[A-Z]+)=(\S+)$", re.MULTILINE)
 
 
@@ -39,12 +40,17 @@ class Kept:
 
     def run(self, name: str, **environment: str) -> str:
         """Run an example of the README in the trial's folder; return what it prints."""
-        done = subprocess.run(
-            [sys.executable, "-c", example(name)], cwd=self.folder, env={**os.environ, **self.exported, **environment},
-            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        process = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-c", example(name)], cwd=self.folder, text=True,
+            env={**os.environ, **self.exported, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        try:
+            printed, complaints = process.communicate(timeout=EXAMPLE_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)   # faulthandler then says where it stood
+            printed, complaints = process.communicate()
+        assert process.returncode == 0, complaints
+        return printed
 
 
 @pytest.fixture(scope="module")
