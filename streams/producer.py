@@ -7,7 +7,7 @@ the next call raises, the worker purges, exits without committing and starts aga
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from logging import getLogger
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -148,7 +148,7 @@ class GaplessProducer:
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Serve delivery reports; raises `DeliveryError` once anything has failed."""
-        self._producer.poll(timeout_s)
+        self._serve(self._producer.poll, timeout_s)
         if self._failure is not None:
             raise DeliveryError(self._failure)
 
@@ -172,7 +172,7 @@ class GaplessProducer:
         deadline = time.monotonic() + timeout_s
         while len(self._producer) > pending_count:
             if pending_count == 0:
-                self._producer.flush(min(1.0, max(0.0, deadline - time.monotonic())))
+                self._serve(self._producer.flush, min(1.0, max(0.0, deadline - time.monotonic())))
                 self.poll()
             else:
                 self.poll(0.01)
@@ -184,9 +184,16 @@ class GaplessProducer:
         self.poll()
 
     def purge(self) -> None:
-        """Forget everything undelivered: after a failure, before exit without committing."""
+        """Forget everything undelivered: after a failure, before exit without committing. Ends this producer."""
         self._producer.purge()
-        self._producer.poll(0)
+        self._serve(self._producer.poll, 0)
+
+    def _serve(self, call: Callable[[float], object], timeout_s: float) -> None:
+        """Let callbacks run. The client raises a fatal error there, and so does a purge of what is in flight."""
+        try:
+            call(timeout_s)
+        except KafkaException as error:
+            self._fail(f"the producer cannot go on: {error.args[0]}; restart the worker")
 
     def _on_delivery(self, error: KafkaError | None, message) -> None:
         if error is not None:

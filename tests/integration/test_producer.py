@@ -75,3 +75,15 @@ def test_what_is_not_delivered_in_time_may_not_be_committed(topic):
     with pytest.raises(DeliveryError, match="1 records undelivered"):
         producer.flush(0.3)
     producer.purge()
+
+
+def test_a_purge_is_quiet_though_records_are_in_flight_and_ends_the_producer(settings, topic):
+    producer = GaplessProducer(settings)
+    for number in range(500):   # a steady stream of requests, so that one of them is under way
+        producer.produce(topic, number % 3, [None] * 200, [b"x" * 500] * 200)
+        producer.poll(0.001)
+    producer.purge()
+    producer.purge()
+    assert producer.pending_count == 0
+    with pytest.raises(DeliveryError):
+        producer.flush(10)
