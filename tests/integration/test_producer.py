@@ -84,6 +84,5 @@ def test_a_purge_is_quiet_though_records_are_in_flight_and_ends_the_producer(set
         producer.poll(0.001)
     producer.purge()
     producer.purge()
-    assert producer.pending_count == 0
     with pytest.raises(DeliveryError):
         producer.flush(10)
