@@ -189,11 +189,15 @@ class GaplessProducer:
         self._serve(self._producer.poll, 0)
 
     def _serve(self, call: Callable[[float], object], timeout_s: float) -> None:
-        """Let callbacks run. The client raises a fatal error there, and so does a purge of what is in flight."""
-        try:
-            call(timeout_s)
-        except KafkaException as error:
-            self._fail(f"the producer cannot go on: {error.args[0]}; restart the worker")
+        """Let callbacks run, until something has failed: a fatal error (also that of a purge) is raised by the client.
+
+        It may raise it in the middle of delivery reports, which then end in a SystemError.
+        """
+        if self._failure is None:
+            try:
+                call(timeout_s)
+            except (KafkaException, SystemError) as error:
+                self._fail(f"the producer cannot go on: {error!r}, {error.__cause__!r}; restart the worker")
 
     def _on_delivery(self, error: KafkaError | None, message) -> None:
         if error is not None:
