@@ -49,7 +49,6 @@ class _Shard:
     def __init__(self, core: StageCore, start: int, committed: int, store: SnapshotStore, now_s: float) -> None:
         self.core, self.store = core, store
         self.next_offset = start          # the core holds the log up to here
-        self.start = start
         self.live_from = committed        # what the log below brings forth is delivered: say nothing
         self.committed = committed
         self.saved = start                # offset of the newest snapshot that is, or is being, written
@@ -136,11 +135,12 @@ class StageRole:
         """Fold one batch; silently up to what was committed when the shard came here."""
         shard, number = self._shards[batch.topic, batch.partition], self._stages[batch.topic]
         records = batch.records
-        if records and shard.next_offset == shard.start and records[0].offset > shard.start:
+        if records and records[0].offset > shard.next_offset:  # route writes without transactions: offsets are dense
             raise GapError(
-                f"{batch.topic}[{batch.partition}]: the shard has to begin at offset {shard.start}, but the log begins "
-                f"at {records[0].offset}: {records[0].offset - shard.start} records are gone. Lengthen the retention "
-                "and replay the sources under another prefix"
+                f"{batch.topic}[{batch.partition}]: the shard has to go on at offset {shard.next_offset}, but the next "
+                f"record is at {records[0].offset}: {records[0].offset - shard.next_offset} records are missing. If "
+                "the log begins there, lengthen the retention and replay the sources under another prefix; if not, "
+                "restart the worker"
             )
         shard.whole = False
         silent = sum(record.offset < shard.live_from for record in records)

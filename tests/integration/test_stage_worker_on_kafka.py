@@ -2,7 +2,12 @@
 
 import asyncio
 import functools
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +33,7 @@ from headrace.streams.stage_writing import StageWriter
 from headrace.streams.status import StatusFile
 from tests import stage_bench as bench
 
+ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
 SHARDS = 2
 EVENTS = 20_000
@@ -39,6 +45,13 @@ def in_a_loop(test):
         asyncio.run(test(*args, **kwargs))
 
     return run
+
+
+def wait_until(true, what):
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, f"gave up waiting until {what}"
+        time.sleep(0.01)
 
 
 async def soon(true, what):
@@ -65,7 +78,7 @@ class Cluster:
         self.folder = folder
         self.settings = Settings(
             bootstrap=services.bootstrap, registry=services.registry_url, prefix=prefix, session_timeout_s=6,
-            commit_interval_s=0.1, snapshot_interval_s=0.2, state_url=str(folder / "state"), fetch_bytes=20_000)
+            commit_interval_s=0.2, snapshot_interval_s=0.5, state_url=str(folder / "state"), fetch_bytes=8_192)
         self.names = TopicNames("fraud", prefix)
         self.registry = Registry(services.registry_url)
         self.topic = self.names.stage("account")
@@ -77,10 +90,11 @@ class Cluster:
         for future in admin.create_topics([NewTopic(name, n, 1) for name, n in wanted.items()]).values():
             future.result(30)
         self.logs = [[] for _ in range(SHARDS)]
+        self.make_logs()
 
-    def fill(self):
-        """Write both shards' logs: random payments and refunds of a few accounts, ticks between, ended."""
-        entries, events = random_log()
+    def make_logs(self):
+        """Both shards' logs: random payments and refunds of a few accounts, ticks between, ended."""
+        entries, _ = random_log()
         for entry in entries:
             if isinstance(entry, bench.Event):
                 shard = int(partitions_of([bench.key_of(entry.account)], SHARDS)[0])
@@ -88,14 +102,21 @@ class Cluster:
             else:
                 for log in self.logs:
                     log.append((None, entry))
-        producer = GaplessProducer(self.settings)
         for number, log in enumerate(self.logs):
             values = self._encoded([entry for _, entry in log])
-            producer.produce(self.topic, number, [key for key, _ in log], values)
             self.logs[number] = [
                 SimpleNamespace(key=key, value=value, offset=offset)
                 for offset, ((key, _), value) in enumerate(zip(log, values, strict=True))]
-        producer.flush(PATIENCE_S)
+
+    def write(self, begin, end):
+        """Put this part of every log into its partition, in Kafka batches small enough to be fetched one by one."""
+        producer = GaplessProducer(self.settings)
+        parts = [log[begin:end] for log in self.logs]
+        for first in range(0, max(map(len, parts)), 500):
+            for number, part in enumerate(parts):
+                some = part[first:first + 500]
+                producer.produce(self.topic, number, [record.key for record in some], [record.value for record in some])
+            producer.flush(PATIENCE_S)
 
     def _encoded(self, entries):
         kinds = [entry.record.source if isinstance(entry, bench.Event) else -1 for entry in entries]
@@ -139,9 +160,10 @@ class Cluster:
             reader = Consumer(self.settings.client(group__id="reader", enable__auto__commit=False))
             ends = [reader.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(count)]
             reader.assign([TopicPartition(topic, p, 0) for p in range(count)])
-            messages = []
+            messages, deadline = [], time.monotonic() + PATIENCE_S
             while len(messages) < sum(ends):
-                messages += reader.consume(5000, 5.0)
+                assert time.monotonic() < deadline, f"{topic}: {len(messages)} records of {ends}"
+                messages += reader.consume(5000, 0.2)
             reader.close()
             found += [(topic, message.key(), message.value()) for message in messages]
         return found
@@ -177,26 +199,46 @@ def is_done(cluster, *workers):
     return done == {f"{cluster.topic}[{n}]": len(log) for n, log in enumerate(cluster.logs)}
 
 
-@in_a_loop
-async def test_a_worker_stopped_and_failed_anywhere_leaves_what_the_core_says(services, unique, tmp_path):
+def start_process(cluster):
+    """A worker of its own, as `kill -9` needs one."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for name, value in cluster.settings.model_dump(exclude_defaults=True).items():
+        environment[f"HEADRACE_{name.upper()}"] = str(value)
+    command = [sys.executable, "-m", "tests.integration.stage_process", str(cluster.folder / "stage-0.json")]
+    return subprocess.Popen(command, env=environment, cwd=ROOT)
+
+
+def committed(cluster):
+    """Sum of the committed offsets of the shards."""
+    shards = StatusFile(cluster.folder / "stage-0.json").read().get("shards", {})
+    return sum(shard["committed"] for shard in shards.values())
+
+
+def test_a_worker_killed_again_and_again_leaves_what_the_core_says(services, unique, tmp_path):
     cluster = Cluster(services, unique, tmp_path)
-    cluster.fill()
-    for number in range(4):
-        host = cluster.host()
-        await host.start()
-        await soon(lambda host=host: len(host.assigned) == SHARDS, "all is assigned")
-        await asyncio.sleep(0.15)
-        if number % 2:
-            host._fail(RuntimeError("as if killed"))
-        await host.stop()
-    async with cluster.host() as host:
-        await soon(lambda: is_done(cluster, "a"), "all is committed")
-        assert len(host.assigned) == SHARDS
+    total = len(cluster.logs[0]) + len(cluster.logs[1])
+    cluster.write(0, 2_000)
+    for written in (2_000, 4_000, 6_000):
+        worker = start_process(cluster)
+        try:
+            wait_until(lambda written=written: committed(cluster) >= 2 * written, "what is there is committed")
+            cluster.write(written, written + 2_000)  # it is in the middle of these when it dies
+            wait_until(lambda written=written: committed(cluster) > 2 * written, "something more is committed")
+        finally:
+            worker.kill()
+            worker.wait(PATIENCE_S)
+    worker = start_process(cluster)
+    try:
+        cluster.write(8_000, None)
+        wait_until(lambda: committed(cluster) == total, "all is committed")
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE_S) == 0
     records, counts = cluster.expected()
     produced = cluster.produced()
     assert set(produced) == set(records)
-    assert len(produced) >= len(records)  # what a failed worker had said beyond its commit is said again
-    status = StatusFile(tmp_path / "stage-a.json").read()
+    assert len(produced) >= len(records)  # what a killed worker had said beyond its commit is said again
+    status = StatusFile(tmp_path / "stage-0.json").read()
     assert {name: status[name] for name in counts} == counts
     assert list((tmp_path / "state").rglob("*.npz")), "there are snapshots"
 
@@ -207,10 +249,10 @@ async def test_two_workers_share_the_shards_and_hand_them_over(services, unique,
     first, second = cluster.host("a"), cluster.host("b")
     async with first:
         await soon(lambda: len(first.assigned) == SHARDS, "one has all")
-        cluster.fill()
-        await asyncio.sleep(0.3)
+        cluster.write(0, EVENTS // 4)
         async with second:
             await soon(lambda: len(first.assigned) == len(second.assigned) == 1, "each has one")
+            cluster.write(EVENTS // 4, None)
             await soon(lambda: is_done(cluster, "a", "b"), "all is committed")
     records, counts = cluster.expected()
     assert sorted(cluster.produced(), key=repr) == sorted(records, key=repr)  # clean handovers: nothing twice

@@ -249,12 +249,17 @@ def test_a_record_cut_short_is_refused_with_its_place(tmp_path):
         broker.feed(role, 0, 2)
 
 
-def test_a_log_that_begins_too_late_is_refused_with_the_exact_gap(tmp_path):
+def test_a_log_with_a_hole_is_refused_with_the_exact_gap(tmp_path):
     broker = Broker(tmp_path, some_log(10))
     role, _ = broker.role()
     role.start_at(STAGE_TOPIC, 0, None, "")
-    with pytest.raises(GapError, match="begin at offset 0, but the log begins at 3: 3 records are gone"):
-        broker.feed(role, 3, 5)
+    with pytest.raises(GapError, match="go on at offset 0, but the next record is at 3: 3 records are missing"):
+        broker.feed(role, 3, 5)  # the log begins too late
+    role.start_at(STAGE_TOPIC, 0, None, "")
+    broker.feed(role, 0, 4)
+    with pytest.raises(GapError, match="go on at offset 4, but the next record is at 6: 2 records are missing"):
+        broker.feed(role, 6, 8)  # somebody lost a batch
+    assert role.checkpoint() == {(STAGE_TOPIC, 0): (4, "")}
 
 
 def test_a_snapshot_of_a_topic_that_was_created_anew_is_not_used(tmp_path):
