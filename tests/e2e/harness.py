@@ -1,5 +1,7 @@
 """Run the shop through real services and judge it; what every end-to-end test does."""
 
+import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,14 @@ from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
 from headrace.models import Pipeline, compile_pipeline
+from headrace.schemas.registry import Registry
+from headrace.schemas.topics import TopicNames
 from headrace.streams.accounting import Accounting
-from headrace.streams.cluster import Cluster, compact_plan
+from headrace.streams.cluster import Cluster, WorkerPlan, compact_plan
+from headrace.streams.collect import read_records, read_table
 from headrace.streams.event_files import Events, read_events
 from headrace.streams.pipelines import load_pipeline
+from headrace.streams.publish import publish_replay
 from headrace.streams.settings import Settings
 from headrace.streams.trial import (
     STALLED_S,
@@ -28,6 +34,7 @@ from headrace.streams.trial import (
 from headrace.streams.trial_report import judge
 from tests.e2e.shop_events import DAY_MS, START_MS, write_events
 
+PATIENCE_S = 90.0
 REFERENCE = "tests.e2e.shop:PIPELINE"
 CUT_MS, END_MS = START_MS + 4 * DAY_MS, START_MS + 6 * DAY_MS
 
@@ -70,15 +77,83 @@ class Running:
     cluster: Cluster
     events: Sequence[Events]
 
+    def wait(self, true: Callable[[], bool], what: str) -> None:
+        """Wait until something holds; a dead worker ends the wait."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not true():
+            self.cluster.check()
+            assert time.monotonic() < deadline, f"gave up waiting until {what}"
+            time.sleep(0.1)
+
+    def assigned(self, routes: int = 1) -> bool:
+        """Whether every route worker has source partitions, and every partition and shard an owner."""
+        topology, count = self.shop.topology, self.plan.partitions
+        status = self.cluster.status()
+        owned = [len(one["partitions"]) for name, one in status.items() if name.startswith("route")]
+        return (
+            len(owned) == routes and min(owned) > 0 and sum(owned) == len(topology.sources) * count
+            and len(self.shards()) == len(topology.stages) * count
+        )
+
+    def shards(self) -> dict[str, dict]:
+        """What the stage workers say of their shards."""
+        found: dict[str, dict] = {}
+        for name, one in self.cluster.status().items():
+            found |= one["shards"] if name.startswith("stage") else {}
+        return found
+
+    def stage_counts(self, name: str) -> int:
+        """Sum a count over all shards."""
+        return sum(shard[name] for shard in self.shards().values())
+
+    def publish(self) -> None:
+        """Replay the events into the topics."""
+        names = TopicNames(self.shop.pipeline.name, self.settings.prefix)
+        publish_replay(self.events, names, self.settings, Registry(self.settings.registry))
+
+    def kill(self, role: str) -> None:
+        """Kill a worker with -9 and start another in its place."""
+        victim = self.cluster.child(role)
+        victim.signal(signal.SIGKILL)
+        victim.wait(5)
+        self.cluster.forget(victim)
+        self.cluster.start([WorkerPlan((role,), "0")])
+
     def settle(self) -> None:
         """Wait until everything is worked off."""
         accounting = Accounting(self.shop.topology, self.settings, self.plan.partitions)
         accounting.settle(STALLED_S, self.cluster.check)
 
+    def drift_reports(self) -> dict[tuple[int, str], dict]:
+        """Wait until every prediction is in a drift report; return final revisions by window and feature."""
+        [model] = self.shop.pipeline.models
+        names, registry = TopicNames(self.shop.pipeline.name, self.settings.prefix), Registry(self.settings.registry)
+        final: dict[tuple[int, str], dict] = {}
+
+        def complete() -> bool:
+            for report in read_records(self.settings, names.drift(model.name), registry):
+                key = report["window_start"], report["feature"]
+                if key not in final or report["revision"] >= final[key]["revision"]:
+                    final[key] = report
+            scored = sum(report["n"] for report in final.values() if report["kind"] == "score")
+            return scored == len(read_table(self.settings, names.predictions(model.name), registry))
+
+        self.wait(complete, "all predictions are in drift reports")
+        return final
+
     def findings(self) -> dict:
         """Judge what came out."""
         store = FeatureStore(repo_path=str(self.plan.folder / "feast"))
         return judge(self.shop.trained, self.events, self.shop.labels, self.settings, self.plan, store)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave."""
+
+    findings: dict
+    disorder: int                                # records overtaken or misaligned
+    drift: dict[tuple[int, str], dict]           # final revisions of drift reports by window and feature
 
 
 def start(shop: Shop, services: Services, children: Children, prefix: str, folder: Path, *, partitions: int = 1,

@@ -22,7 +22,6 @@ from headrace.streams.trial import STALLED_S
 from headrace.streams.trial_report import LastRows, dead_letters, feast_parity, late_counts, streamed_matrix
 from tests.e2e.harness import Running
 
-PATIENCE_S = 90.0
 RATE_PER_S = 300.0
 
 
@@ -61,52 +60,25 @@ class Live:
 
         publish_paced(events, RATE_PER_S, self.names, self.running.settings, self.registry, step)
 
-    def wait(self, true: Callable[[], bool], what: str) -> None:
-        """Wait until something holds; a dead worker ends the wait."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not true():
-            self.running.cluster.check()
-            assert time.monotonic() < deadline, f"gave up waiting until {what}"
-            time.sleep(0.1)
-
     def ready(self, routes: int = 1) -> None:
-        """Wait until every route worker has partitions and every partition has an owner."""
-        topology, count = self.running.shop.topology, self.running.plan.partitions
+        """Wait until every partition has an owner and every shard a clock."""
+        def clocked() -> bool:
+            return all(shard["theta"] > NO_CLOCK for shard in self.running.shards().values())
 
-        def joined() -> bool:
-            status = self.running.cluster.status()
-            owned = [len(one["partitions"]) for name, one in status.items() if name.startswith("route")]
-            return (
-                len(owned) == routes and min(owned) > 0 and sum(owned) == len(topology.sources) * count
-                and len(shards := self.shards()) == len(topology.stages) * count
-                and all(shard["theta"] > NO_CLOCK for shard in shards.values())
-            )
+        self.running.wait(lambda: self.running.assigned(routes) and clocked(), "all is assigned and has a clock")
 
-        self.wait(joined, "all partitions are assigned and have a clock")
-
-    def shards(self) -> dict[str, dict]:
-        """What the stage workers say of their shards."""
-        found: dict[str, dict] = {}
-        for one in self._stages(self.running.cluster.status()):
-            found |= one["shards"]
-        return found
-
-    @staticmethod
-    def _stages(status: dict[str, dict]) -> list[dict]:
-        return [one for name, one in status.items() if name.startswith("stage")]
-
-    def stage_counts(self, name: str) -> int:
-        """Sum a count over all shards."""
-        return sum(one.get(name, 0) for one in self._stages(self.running.cluster.status()))
+    def settle_scored(self) -> None:
+        """Wait until all that was sent is scored."""
+        self.accounting.settle_scored(STALLED_S, self.running.cluster.check)
 
     def settle(self) -> None:
         """Wait until all that was sent is scored, folded by every shard, delivered and in the store."""
-        self.accounting.settle_scored(STALLED_S, self.running.cluster.check)
+        self.settle_scored()
         sent_ms = time.time_ns() // 1_000_000
         folded: dict[str, int] = {}   # shard to its position when its clocks had passed all that was sent
 
         def delivered() -> bool:
-            shards = self.shards()
+            shards = self.running.shards()
             for name, shard in shards.items():
                 if shard["theta"] > sent_ms:
                     folded.setdefault(name, shard["next_offset"])
@@ -114,9 +86,9 @@ class Live:
                 name in folded and shard["committed"] >= folded[name] for name, shard in shards.items()
             )
 
-        self.wait(delivered, "every shard has delivered what the events gave")
+        self.running.wait(delivered, "every shard has delivered what the events gave")
         write = self.names.group("write")
-        self.wait(lambda: self.accounting.backlog().records[write] == 0, "the store is written")
+        self.running.wait(lambda: self.accounting.backlog().records[write] == 0, "the store is written")
 
     def predictions(self) -> int:
         """Committed predictions so far."""

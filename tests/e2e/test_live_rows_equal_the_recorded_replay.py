@@ -13,7 +13,6 @@ from headrace.streams.event_files import Events
 from headrace.streams.latency import latest
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.publish import open_outlets
-from headrace.streams.trial import STALLED_S
 from tests.e2e.harness import start
 from tests.e2e.live import RATE_PER_S, Live, assert_recorded_exactly
 
@@ -72,13 +71,13 @@ def test_one_worker_and_a_source_that_is_almost_silent(shop, services, unique, t
         silent = [one if one.source.name != "rates" else one.where(np.zeros(len(one.stamps), bool)) for one in events]
         live.publish(part(silent, 0, 0.25))
         expected = len(named(part(silent, 0, 0.25), "orders").stamps)
-        live.wait(lambda: live.predictions() == expected, "all is scored while the quiet source has nothing")
+        running.wait(lambda: live.predictions() == expected, "all is scored while the quiet source has nothing")
         send_odd_ones(live)
         live.publish(part(events, 0.25, 1))
         live.settle()
         running.cluster.stop()
         found = live.findings()
-        overtaken, misaligned = live.stage_counts("overtaken"), live.stage_counts("misaligned")
+        overtaken, misaligned = running.stage_counts("overtaken"), running.stage_counts("misaligned")
     assert_recorded_exactly(found)
     assert (overtaken, misaligned) == (0, 0)
     assert found.dead_letters == {"future": 1, "not_framed": 1}
@@ -101,16 +100,12 @@ def test_one_route_paused_and_a_stage_killed(shop, services, unique, tmp_path):
         live.ready(routes=2)
         events = latest(running.events, int(8 * RATE_PER_S))
         live.publish(part(events, 0, 0.25))   # everybody has compiled what it runs and committed something
-        live.accounting.settle_scored(STALLED_S, running.cluster.check)
-        cluster, slow = running.cluster, running.cluster.child("route", "1")
+        live.settle_scored()
+        slow = running.cluster.child("route", "1")
 
         def kill_stage() -> None:
-            assert sum(shard["committed"] for shard in live.shards().values()) > 0
-            victim = cluster.child("stage")
-            victim.signal(signal.SIGKILL)
-            victim.wait(5)
-            cluster.forget(victim)
-            cluster.start([WorkerPlan(("stage",), "0")])
+            assert sum(shard["committed"] for shard in running.shards().values()) > 0
+            running.kill("stage")
 
         script = [
             (0.5, lambda: slow.signal(signal.SIGSTOP)), (2.5, lambda: slow.signal(signal.SIGCONT)), (4.0, kill_stage),
@@ -123,8 +118,8 @@ def test_one_route_paused_and_a_stage_killed(shop, services, unique, tmp_path):
         live.publish(part(events, 0.25, 1), meddle)
         assert not script
         live.settle()
-        cluster.stop()
+        running.cluster.stop()
         found = live.findings()
-        overtaken, misaligned = live.stage_counts("overtaken"), live.stage_counts("misaligned")
+        overtaken, misaligned = running.stage_counts("overtaken"), running.stage_counts("misaligned")
     assert_recorded_exactly(found)
     assert (overtaken, misaligned) == (0, 0)
