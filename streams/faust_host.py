@@ -187,7 +187,8 @@ class FaustHost:
     async def idle_again(self) -> None:
         """Wait until `take` has returned for what was handed over, or Faust has dropped it."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), LOST_AFTER_S)
+            async with asyncio.timeout(LOST_AFTER_S):  # wait_for may swallow the cancellation of a stop
+                await self._idle.wait()
         self._on_the_way = 0
         self._idle.set()
 

@@ -44,6 +44,10 @@ class BatchThread(AIOKafkaConsumerThread):
     logger = faust_log
     epoch = 0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reading = asyncio.Lock()  # held by a fetch and by a seek
+
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
         conf, settings = self.app.conf, self.consumer.host.settings
         return aiokafka.AIOKafkaConsumer(
@@ -76,19 +80,20 @@ class BatchThread(AIOKafkaConsumerThread):
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
-        before = self._positions(consumer, active_partitions)
-        with fetcher._subscriptions.fetch_context():
-            fetched = await self._drain(fetcher, active_partitions, timeout)
-        after = self._positions(consumer, active_partitions)
-        # No await between the fetch and here: the epoch is the one these records were read in.
+        async with self._reading:  # no seek in between, so the epoch is the one these records were read in
+            before = self._positions(consumer, active_partitions)
+            with fetcher._subscriptions.fetch_context():
+                fetched = await self._drain(fetcher, active_partitions, timeout)
+            after = self._positions(consumer, active_partitions)
+            epoch = self.epoch
         batches = {
-            tp: [FetchedBatch(tp.topic, tp.partition, records, after.get(tp) or records[-1].offset + 1, self.epoch)]
+            tp: [FetchedBatch(tp.topic, tp.partition, records, after.get(tp) or records[-1].offset + 1, epoch)]
             for tp, records in fetched.items()
         }
         if self.consumer.host.wants_positions():
             for tp, position in after.items():
                 if tp not in batches and position is not None and position != before.get(tp, position):
-                    batches[tp] = [FetchedBatch(tp.topic, tp.partition, [], position, self.epoch)]
+                    batches[tp] = [FetchedBatch(tp.topic, tp.partition, [], position, epoch)]
         return batches
 
     @staticmethod
@@ -129,13 +134,14 @@ class BatchThread(AIOKafkaConsumerThread):
         return await self.call_thread(self._seek_all, self._ensure_consumer(), dict(offsets))
 
     async def _seek_all(self, consumer: aiokafka.AIOKafkaConsumer, offsets: Mapping[tuple[str, int], int]) -> int:
-        assigned = consumer.assignment()
-        for (topic, partition), offset in offsets.items():
-            if TopicPartition(topic, partition) in assigned:
-                consumer.seek(TopicPartition(topic, partition), offset)
-        self._no_resets(True)
-        self.epoch += 1
-        return self.epoch
+        async with self._reading:  # a fetch under way ends first: what it brings is of the epoch before
+            assigned = consumer.assignment()
+            for (topic, partition), offset in offsets.items():
+                if TopicPartition(topic, partition) in assigned:
+                    consumer.seek(TopicPartition(topic, partition), offset)
+            self._no_resets(True)
+            self.epoch += 1
+            return self.epoch
 
     async def committed_positions(
         self, partitions: Iterable[tuple[str, int]]

@@ -35,6 +35,7 @@ class Admitted:
     stamps: np.ndarray
     event_time: np.ndarray
     keys: pa.StringArray
+    next_offset: int  # behind all events so far, those of earlier slabs included
 
 
 def replay(
@@ -67,7 +68,7 @@ def replay(
             admitted = slab[source]
             columns = asking.event_columns(admitted.rows, admitted.event_time, admitted.stamps, admitted.keys)
             table = pa.Table.from_batches([columns])
-            following = int(admitted.offsets[-1]) + 1 if len(admitted.offsets) else 0
+            following = admitted.next_offset
             joins[source].add_events(table, admitted.offsets, asking.wants(admitted.rows), following)
         for number, stage in enumerate(topology.stages):
             output = cores[number].process(slice_of(topology, stage, slab, clock))
@@ -100,7 +101,7 @@ def _admitted(number: int, events: Events) -> Admitted:
     take = pa.array(accepted)
     return Admitted(
         number, verdict.batch.take(take), accepted, events.stamps[accepted], verdict.event_time[accepted],
-        events.keys.take(take),
+        events.keys.take(take), len(events.stamps),
     )
 
 
@@ -108,7 +109,7 @@ def _part(one: Admitted, begin: int, end: int) -> Admitted:
     count = end - begin
     return Admitted(
         one.source, one.rows.slice(begin, count), one.offsets[begin:end], one.stamps[begin:end],
-        one.event_time[begin:end], one.keys.slice(begin, count),
+        one.event_time[begin:end], one.keys.slice(begin, count), int(one.offsets[end - 1]) + 1 if end else 0,
     )
 
 
@@ -120,7 +121,7 @@ def slice_of(topology: Topology, stage: Stage, slab: Sequence[Admitted], clock: 
         records.append(made)
         first += len(made.position)
     count = len(stage.sources)
-    ends = [int(slab[s].offsets[-1]) + 1 if len(slab[s].offsets) else 0 for s in stage.sources]
+    ends = [slab[source].next_offset for source in stage.sources]
     ticks = Ticks(
         np.full(count, first, np.int32), np.array(stage.sources, np.int16), np.zeros(count, np.int32),
         np.array(ends, np.int64), np.full(count, clock, np.int64),
