@@ -8,6 +8,7 @@ from pathlib import Path
 
 from feast import FeatureStore
 
+from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
@@ -106,18 +107,29 @@ class Running:
         """Sum a count over all shards."""
         return sum(shard[name] for shard in self.shards().values())
 
-    def publish(self) -> None:
-        """Replay the events into the topics."""
+    def publish(self, first: float = 0.0, last: float = 1.0) -> None:
+        """Replay the events into the topics: those of a part of the time between the first and the last arrival."""
         names = TopicNames(self.shop.pipeline.name, self.settings.prefix)
-        publish_replay(self.events, names, self.settings, Registry(self.settings.registry))
+        begin = min(int(one.stamps[0]) for one in self.events)
+        end = max(int(one.stamps[-1]) for one in self.events) + 1
+        at = [int(begin + share * (end - begin)) for share in (first, last)]
+        last_clock = MAX_CLOCK if last == 1.0 else at[1]
+        part = [one.between(*at) for one in self.events]
+        publish_replay(part, names, self.settings, Registry(self.settings.registry), last_clock=last_clock)
 
     def kill(self, role: str) -> None:
-        """Kill a worker with -9 and start another in its place."""
+        """Kill a worker with -9 and start another in its place; returns at once."""
         victim = self.cluster.child(role)
         victim.signal(signal.SIGKILL)
         victim.wait(5)
         self.cluster.forget(victim)
+        for status in (self.cluster.folder / "status").glob(f"{role}*-0.json"):
+            status.unlink()  # what the next one writes says that it is up
         self.cluster.start([WorkerPlan((role,), "0")])
+
+    def is_up(self, role: str) -> bool:
+        """Whether the worker of a role has reported."""
+        return any(name.startswith(role) for name in self.cluster.status())
 
     def settle(self) -> None:
         """Wait until everything is worked off."""

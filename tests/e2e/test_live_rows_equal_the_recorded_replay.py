@@ -117,6 +117,7 @@ def test_one_route_paused_and_a_stage_killed(shop, services, unique, tmp_path):
 
         live.publish(part(events, 0.25, 1), meddle)
         assert not script
+        running.wait(lambda: running.is_up("stage"), "the next stage worker is up")
         live.settle()
         running.cluster.stop()
         found = live.findings()

@@ -1,7 +1,5 @@
 """The same files with other workers, partitions and accidents: the same rows, predictions and store, bit for bit."""
 
-import time
-
 import pytest
 
 from headrace.infra.embedded.process import Children
@@ -34,9 +32,12 @@ def test_a_worker_killed_in_the_middle_changes_nothing(shop, services, unique, t
             shop, services, children, unique, tmp_path, partitions=2, roles=apart, commit_interval_s=0.3
         )
         running.wait(running.assigned, "all is assigned")
-        running.publish()
-        time.sleep(0.7)
-        running.kill(role)
+        running.publish(0, 0.4)
+        running.settle()             # so it has committed something
+        running.publish(0.4, 0.8)
+        running.kill(role)           # in the middle of these
+        running.publish(0.8, 1)
+        running.wait(lambda: running.is_up(role), "the next worker is up")
         running.settle()
         running.cluster.stop()
         findings = running.findings()
