@@ -11,6 +11,7 @@ from headrace.infra.embedded.process import Child, Children
 from headrace.schemas.errors import ServiceError
 from headrace.streams.settings import Settings
 
+STOPPED_EARLY = 128 + signal.SIGTERM  # told to stop before its roles ran: there was nothing to finish
 DRAIN_S = 15.0  # a worker's last checkpoint; longer than `Settings.drain_s`
 
 
@@ -101,7 +102,7 @@ class Cluster:
         for _, child in sorted(self._running, key=lambda each: order[each[0].roles[0]]):
             child.signal(signal.SIGTERM)
         for _, child in self._running:
-            if child.wait(DRAIN_S) != 0:
+            if child.wait(DRAIN_S) not in (0, STOPPED_EARLY):
                 failed.append(child)
         self._running = []
         if failed:
