@@ -4,10 +4,9 @@ A **promise** needs two facts that arrive at different times: "at W the log ende
 have read up to E" (the position, a little later under load). So asks wait in the lane until the position has reached
 them.
 
-**Why two asks.** A broker stamps a record a moment before anybody can see it. A broker that stalls in between (garbage
-collection, a busy disk) then says "the log ends at E" of a log that holds a record stamped 20 ms ago, in an answer that
-comes at once. But while it stalled it did not answer. So an ask promises no more than ``skew_ms`` below its own W, and
-no more than the W of the ask before it: a record stamped earlier would have to be hidden from two answers.
+A promise stays ``skew_ms`` below W, for two reasons: brokers' clocks differ, and a broker stamps a record a moment
+before anybody can see it. On one broker that moment is the append itself: below 1 ms, but up to 50 ms where processes
+fight over the cores (measured); with replicas it is the time until they have the record.
 
 An undecided transaction keeps the position below the end; then the last *stable* end counts, and the promise
 stays ``stall_ms`` below W: whatever is decided within that time is still in order.
@@ -42,17 +41,13 @@ class Lane:
         self.clock = PartitionClock(clock, position, top)
         self.counts = _counts_of(metadata)
         self.behind_since: int | None = None           # W of the first end since the position was last at an end
-        self._asks: deque[tuple[int, int]] = deque()   # (end, promise), both rising
-        self._asked_ms: int | None = None              # W of the last ask
+        self._asks: deque[tuple[int, int]] = deque()   # (end, W), both rising
 
-    def ended_at(self, end: int, at_ms: int, skew_ms: int) -> None:
+    def ended_at(self, end: int, at_ms: int) -> None:
         """The brokers say that at `at_ms` the log ended at `end`, undecided records included."""
-        before, self._asked_ms = self._asked_ms, at_ms
-        if before is None:
-            return
         if self._asks and (self._asks[-1][0] == end or len(self._asks) >= MAX_ASKS):
             self._asks.pop()
-        self._asks.append((end, min(at_ms - skew_ms, before)))
+        self._asks.append((end, at_ms))
         if self.behind_since is None:
             self.behind_since = at_ms
 
@@ -60,9 +55,9 @@ class Lane:
         """At `at_ms` the log was decided up to `end`: if all of it is read, what comes is at most `stall_ms` behind."""
         self.clock.promise(end, at_ms - stall_ms)
 
-    def settle(self) -> None:
+    def settle(self, skew_ms: int) -> None:
         """Promise what the position has reached."""
-        while self._asks and self.clock.promise(*self._asks[0]):
+        while self._asks and self.clock.promise(self._asks[0][0], self._asks[0][1] - skew_ms):
             self._asks.popleft()
         if not self._asks:
             self.behind_since = None

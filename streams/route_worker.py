@@ -168,7 +168,7 @@ class RouteRole:
             self._next_tick = now + (self._settings.tick_ms if busy else self._settings.idle_tick_ms) / 1000
             self._ticks.write([(self._name(lane), lane) for lane in self._lanes.values()])
             if self._marks is None and self._asking is None and self._lanes:
-                self._asking = asyncio.create_task(self._ask(dict(self._lanes), times=1 if busy else 2))
+                self._asking = asyncio.create_task(self._ask(dict(self._lanes)))
         if now >= self._next_status:
             self._next_status = now + STATUS_EVERY_S
             self._write_status()
@@ -185,17 +185,13 @@ class RouteRole:
             done, self._asking = self._asking, None
             done.result()
         for lane in self._lanes.values():
-            lane.settle()
+            lane.settle(self._settings.skew_ms)
 
-    async def _ask(self, lanes: dict[Partition, Lane], times: int) -> None:
-        """Ask for the ends of lanes, and for the decided ends of those that an undecided transaction may hold up.
-
-        An ask may promise no more than when the one before it was made: where that is long ago, ask twice.
-        """
-        for _ in range(times):
-            at_ms = _now_ms()  # before the request: what is appended later is stamped later
-            for at, end in (await asyncio.to_thread(self._offsets.ends_once, lanes)).items():
-                lanes[at].ended_at(end, at_ms, self._settings.skew_ms)
+    async def _ask(self, lanes: dict[Partition, Lane]) -> None:
+        """Ask for the ends of lanes, and for the decided ends of those that an undecided transaction may hold up."""
+        at_ms = _now_ms()  # before the request: what is appended later is stamped later
+        for at, end in (await asyncio.to_thread(self._offsets.ends_once, lanes)).items():
+            lanes[at].ended_at(end, at_ms)
         held = {
             at: lane for at, lane in lanes.items()
             if lane.behind_since is not None and lane.behind_since < at_ms - self._settings.stall_ms
