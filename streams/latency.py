@@ -80,12 +80,12 @@ def measure_latency(
     accounting = Accounting(trained.topology, settings, plan.partitions)
     # The first events load code, compile and connect; they only count as done when everybody has committed them.
     publish_paced(latest(events, WARM_EVENT_COUNT), plan.rate_per_s, names, settings, registry)
-    accounting.settle(STALLED_S, cluster.check)
+    accounting.settle_scored(STALLED_S, cluster.check)
     watch = ArrivalWatch(settings, [names.predictions(m.name) for m in trained.pipeline.models], registry)
     started_ms = time.time_ns() / 1e6
     count = int(plan.rate_per_s * (plan.paced_s + WARM_UP_S))
     publish_paced(latest(events, count), plan.rate_per_s, names, settings, registry)
-    accounting.settle(STALLED_S, cluster.check)
+    accounting.settle_scored(STALLED_S, cluster.check)
     sent, arrived = watch.finish()
     status = cluster.status()
     cluster.stop()
