@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from headrace.features.topology import Topology
 from headrace.models import Pipeline
@@ -77,14 +77,6 @@ def create_topics(settings: Settings, plans: list[TopicPlan], replication: int =
             if failure.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise ServiceError(f"topic {name} cannot be created: {failure.args[0].str()}") from failure
     return [plan.name for plan in missing]
-
-
-def timestamp_types(settings: Settings, topics: list[str]) -> dict[str, str]:
-    """Return message.timestamp.type of topics: who stamps their records."""
-    admin = AdminClient(settings.client())
-    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
-    found = admin.describe_configs(resources)
-    return {r.name: f.result(timeout=10)["message.timestamp.type"].value for r, f in found.items()}
 
 
 def register_schemas(topology: Topology, pipeline: Pipeline, settings: Settings, registry: Registry) -> None:

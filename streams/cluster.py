@@ -111,6 +111,10 @@ class Cluster:
                 for c in failed
             ))
 
+    def stage_total(self, name: str) -> int:
+        """Return a count of the stage workers, all of them together."""
+        return sum(counts.get(name, 0) for worker, counts in self.status().items() if worker.startswith("stage"))
+
     def status(self) -> dict[str, dict]:
         """Return what every worker has counted, by file name."""
         found = sorted((self.folder / "status").glob("*.json"))

@@ -56,7 +56,7 @@ class DriftMerger:
         ))
         self._producer = GaplessProducer(settings, f"{pipeline}.drift")
         self._codec = BatchCodec(drift_report_schema())
-        self._status = StatusFile(status_path) if status_path else None
+        self._status = StatusFile(status_path)
         self.counts: Counter[str] = Counter()
         self._windows: dict[str, DriftWindows] = {}
         self._schema_ids: dict[str, int] = {}
@@ -107,8 +107,7 @@ class DriftMerger:
             self._producer.flush()
             self._reported[model].update(_identity(report) for report in fresh)
             self.counts["reports"] += len(fresh)
-        if self._status is not None:
-            self._status.write(dict(self.counts))
+        self._status.write(dict(self.counts))
 
 
 def _identity(report: dict) -> tuple:

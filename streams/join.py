@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from headrace.features.stage_columns import NOT_ASKED
+
 MAX_WAITING_EVENTS = 50_000  # per partition; above it the host pauses the source topic (about 20 MB at 25 features)
 MAX_HELD_ANSWERS = 200_000   # per partition; answers run ahead when a stage is faster than the source
-
-NOT_ASKED = 2                # answer status of a view nobody asked for this event (its key was null)
 
 
 @dataclass(frozen=True)

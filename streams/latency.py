@@ -87,12 +87,11 @@ def measure_latency(
     publish_paced(latest(events, count), plan.rate_per_s, names, settings, registry)
     accounting.settle_scored(STALLED_S, cluster.check)
     sent, arrived = watch.finish()
-    status = cluster.status()
+    overtaken = cluster.stage_total("overtaken")
     cluster.stop()
     measured = sent >= started_ms + WARM_UP_S * 1000
     waits = (arrived - sent)[measured]
     p50, p99 = np.percentile(waits, [50, 99]) if len(waits) else (np.nan, np.nan)
-    overtaken = sum(_overtaken(counts) for counts in status.values())
     return {
         "rate_per_s": plan.rate_per_s, "count": len(waits), "p50": round(float(p50), 1), "p99": round(float(p99), 1),
         "overtaken": overtaken,
@@ -104,7 +103,3 @@ def latest(events: Sequence[Events], count: int) -> list[Events]:
     stamps = np.sort(np.concatenate([one.stamps for one in events]))
     start = int(stamps[-min(count, len(stamps))]) if len(stamps) else 0
     return [one.between(start, 2**62) for one in events]
-
-
-def _overtaken(counts: dict) -> int:
-    return counts.get("overtaken", 0) if isinstance(counts.get("overtaken", 0), int) else 0

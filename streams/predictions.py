@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from headrace.features.stage_columns import OK
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec
 from headrace.models.artifact import Artifact
@@ -17,7 +18,7 @@ from headrace.schemas.records import avro_name, drift_counts_schema, prediction_
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.join import ReadyEvents
-from headrace.streams.scored import OK, ScoredSource, answers_of, batch_of
+from headrace.streams.scored import ScoredSource, answers_of, batch_of
 
 
 def prediction_id(topic: str, partition: int, offset: int, digest: str) -> str:

@@ -9,7 +9,8 @@ number of shards. Admission, keys, align, fold and the join are the live ones; o
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow as pa
 from headrace.features.admission import admit, binding_keys
 from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.stage import LogSlice, SourceRecords, StageCore, StageOutput, Ticks
-from headrace.features.topology import Stage, Topology
+from headrace.features.topology import Binding, Stage, Topology
 from headrace.streams.event_files import Events
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.scored import ScoredSource
@@ -36,6 +37,13 @@ class Admitted:
     event_time: np.ndarray
     keys: pa.StringArray
     next_offset: int  # behind all events so far, those of earlier slabs included
+    found: dict[tuple[str, ...], list[bytes | None]] = field(default_factory=dict)  # keys by their fields
+
+    def keys_of(self, topology: Topology, binding: Binding) -> list[bytes | None]:
+        """Return the entity keys in one binding; made once, stages and joins ask for the same ones."""
+        if binding.fields not in self.found:
+            self.found[binding.fields] = binding_keys(topology, binding, self.rows)
+        return self.found[binding.fields]
 
 
 def replay(
@@ -68,8 +76,8 @@ def replay(
             admitted = slab[source]
             columns = asking.event_columns(admitted.rows, admitted.event_time, admitted.stamps, admitted.keys)
             table = pa.Table.from_batches([columns])
-            following = admitted.next_offset
-            joins[source].add_events(table, admitted.offsets, asking.wants(admitted.rows), following)
+            wants = asking.wants(admitted.rows, partial(admitted.keys_of, topology))
+            joins[source].add_events(table, admitted.offsets, wants, admitted.next_offset)
         for number, stage in enumerate(topology.stages):
             output = cores[number].process(slice_of(topology, stage, slab, clock))
             if on_output is not None:
@@ -78,7 +86,7 @@ def replay(
                 for ask, block in asking.answer_blocks(number, output):
                     joins[source].add_answers(ask, block)
         for source, join in joins.items():
-            ready = join.take_ready(len(slab[source].offsets) + join.waiting_count)
+            ready = join.take_ready(join.waiting_count)
             if ready is not None:
                 yield source, ready
 
@@ -131,10 +139,8 @@ def slice_of(topology: Topology, stage: Stage, slab: Sequence[Admitted], clock: 
 
 def _source_records(topology: Topology, stage: Stage, events: Admitted, first: int) -> SourceRecords:
     rows, roles, keys = [], [], []
-    for binding in stage.bindings:
-        if binding.source != events.source:
-            continue
-        found = binding_keys(topology, binding, events.rows)
+    for binding in stage.bindings_of(events.source):
+        found = events.keys_of(topology, binding)
         present = [row for row, key in enumerate(found) if key is not None]
         rows += present
         roles += [binding.role] * len(present)

@@ -5,7 +5,7 @@ from a stage core's output in the replay, `AnswerReader` from the rows topic in 
 the request's own inputs in the order the model was trained with.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from headrace.features.admission import binding_keys
 from headrace.features.stage import StageOutput
-from headrace.features.topology import Topology
+from headrace.features.topology import Binding, Topology
 from headrace.models.vector import VectorLayout
 from headrace.schemas.records import answer_schema, avro_name
-from headrace.streams.join import NOT_ASKED, AnswerBlock, Ask, ReadyEvents
+from headrace.streams.join import AnswerBlock, Ask, ReadyEvents
 
-OK, TOO_LATE = 0, 1            # answer statuses beside NOT_ASKED
 OWN_COLUMNS = ("_event_time", "_stamp", "_key")
+KeysOf = Callable[[Binding], Sequence[bytes | None]]
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,19 @@ class ScoredSource:
             before += width
         raise KeyError(f"view {view} is not asked in role {role} of stage {stage}")
 
-    def wants(self, rows: pa.RecordBatch) -> np.ndarray:
-        """Return uint64[n]: bit k set where the event has a key for ask k."""
+    def wants(self, rows: pa.RecordBatch, keys_of: KeysOf | None = None) -> np.ndarray:
+        """Return uint64[n]: bit k set where the event has a key for ask k.
+
+        `keys_of` gives the keys of a binding to whoever has them already.
+        """
+        if keys_of is None:
+            def keys_of(binding: Binding) -> list[bytes | None]:
+                return binding_keys(self.topology, binding, rows)
+
         wants = np.zeros(len(rows), np.uint64)
         for number, ask in enumerate(self.asks):
             binding = self.topology.stages[ask.stage].bindings_of(self.source)[ask.role]
-            keys = binding_keys(self.topology, binding, rows)
+            keys = keys_of(binding)
             present = np.fromiter((key is not None for key in keys), bool, len(rows))
             wants |= present.astype(np.uint64) << np.uint64(number)
         return wants
@@ -160,5 +167,3 @@ def answers_of(layout: VectorLayout, scored: ScoredSource, ready: ReadyEvents) -
     """Return float64[n, F] for every view input of a model, in the order of ``layout.expected``."""
     return [scored.view_values(ready, each.stage, each.role, each.view) for each in layout.expected]
 
-
-__all__ = ["NOT_ASKED", "OK", "TOO_LATE", "AnswerReader", "ScoredSource", "vectors"]

@@ -110,7 +110,7 @@ class Scorer:
             for model, artifact in models
         ]
         self._marks = MarkFollower(settings, names, registry) if settings.replay else None
-        self._status = StatusFile(status_path) if status_path else None
+        self._status = StatusFile(status_path)
         self.counts: Counter[str] = Counter()
         self._lanes: dict[int, Lane] = {}
         self._marked: dict[int, list[tuple[int, int]]] = defaultdict(list)  # for lanes that are still to come
@@ -285,6 +285,5 @@ class Scorer:
                 lane.row_position = offset
 
     def _write_status(self, final: bool = False) -> None:
-        if self._status is not None:
-            waiting = sum(lane.join.waiting_count for lane in self._lanes.values())
-            self._status.write({**self.counts, "waiting": waiting, "final": final})
+        waiting = sum(lane.join.waiting_count for lane in self._lanes.values())
+        self._status.write({**self.counts, "waiting": waiting, "final": final})

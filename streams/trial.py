@@ -107,6 +107,12 @@ def read_all(topology: Topology, folder: Path) -> list[Events]:
     return [read_events(source, folder) for source in topology.sources]
 
 
+def read_labels(pipeline: Pipeline, topology: Topology, folder: Path) -> list[Events]:
+    """Read the events of the sources that only labels read."""
+    streamed = {source.name for source in topology.sources}
+    return [read_events(source, folder) for source in pipeline.sources if source.name not in streamed]
+
+
 def warm_up_ms(topology: Topology) -> int | None:
     """Return how much history the longest window needs; None when a feature looks back for ever."""
     plans = [view for stage in topology.stages for view in stage.views]

@@ -19,13 +19,13 @@ from headrace.models import Pipeline, compile_pipeline
 from headrace.schemas.topics import TopicNames
 from headrace.streams.cluster import Cluster, compact_plan
 from headrace.streams.errors import EventFileError, SettingsError
-from headrace.streams.event_files import read_events
 from headrace.streams.latency import measure_latency
 from headrace.streams.pipelines import load_pipeline
 from headrace.streams.trial import (
     Steps,
     TrialPlan,
     read_all,
+    read_labels,
     settings_for,
     stream,
     streamed_part,
@@ -72,8 +72,7 @@ def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], boo
         pipeline = load_pipeline(plan.pipeline)
         topology = compile_pipeline(pipeline)
         events = read_all(topology, plan.events)
-        names = {source.name for source in topology.sources}
-        labels = [read_events(s, plan.events) for s in pipeline.sources if s.name not in names]
+        labels = read_labels(pipeline, topology, plan.events)
     if not any(len(events[source].between(plan.train_until, plan.until).stamps) for source in topology.scored):
         scored = ", ".join(topology.sources[source].name for source in topology.scored)
         raise EventFileError(f"{plan.events}: no events of {scored} arrived in the span to stream; move its ends")
@@ -90,7 +89,7 @@ def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], boo
             # Live events follow a replay that is kept, so its partitions do not end: their clocks are now at now.
             last_clock = time.time_ns() // 1_000_000 if keep else MAX_CLOCK
             cluster = stream(trained, part, settings, plan, children, steps, last_clock)
-        status = cluster.status()
+        counts = {name: cluster.stage_total(name) for name in ("overtaken", "misaligned")}
         cluster.stop()
         with steps.step("judge", "comparing every value with the replay, and the store with the last rows"):
             report = judge(trained, part, labels, settings, plan, FeatureStore(repo_path=str(plan.folder / "feast")))
@@ -98,7 +97,7 @@ def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], boo
             with steps.step("latency", f"measuring latency at {plan.rate_per_s:.0f} events/s on live topics"):
                 report["latency_ms"] = measure_latency(trained, part, services, plan, children)
         report["throughput_per_s"] = round(count / steps.seconds["stream"])
-        report |= {name: _sum(status, name) for name in ("overtaken", "misaligned")}
+        report |= counts
         report["seconds"] = steps.seconds
         passed = conclude(report)
         if keep:
@@ -123,10 +122,6 @@ def _make_room(folder: Path) -> None:
         raise SettingsError(f"{folder}: cannot write there ({error.strerror}); choose another --report") from error
     for leftover in leftovers:
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _sum(status: dict[str, dict], name: str) -> int:
-    return sum(counts.get(name, 0) for key, counts in status.items() if key.startswith("stage"))
 
 
 def judged(report: dict[str, Any]) -> dict[str, bool]:

@@ -18,7 +18,7 @@ from headrace.schemas.topics import TopicNames
 from headrace.streams.accounting import Accounting
 from headrace.streams.cluster import Cluster, WorkerPlan, compact_plan
 from headrace.streams.collect import read_records, read_table
-from headrace.streams.event_files import Events, read_events
+from headrace.streams.event_files import Events
 from headrace.streams.pipelines import load_pipeline
 from headrace.streams.publish import publish_replay
 from headrace.streams.settings import Settings
@@ -28,6 +28,7 @@ from headrace.streams.trial import (
     TrialPlan,
     prepare,
     read_all,
+    read_labels,
     settings_for,
     streamed_part,
     train_models,
@@ -62,8 +63,7 @@ def train_shop(folder: Path, orders: int = 3_000) -> Shop:
     topology = compile_pipeline(pipeline)
     write_events(folder / "events", orders=orders)
     events = read_all(topology, folder / "events")
-    known = {source.name for source in topology.sources}
-    labels = [read_events(source, folder / "events") for source in pipeline.sources if source.name not in known]
+    labels = read_labels(pipeline, topology, folder / "events")
     plan = TrialPlan(REFERENCE, folder / "events", CUT_MS, END_MS, folder)
     return Shop(pipeline, topology, folder, events, labels, train_models(pipeline, topology, events, plan, labels))
 
