@@ -6,7 +6,6 @@ its stamp and the declaration of its *source*: adding a view or a model can neve
 """
 
 import enum
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +39,7 @@ class Admission:
     reason: np.ndarray           # uint8[n], codes of Reason; OK where accepted
     event_time: np.ndarray       # int64[n] ms; 0 where there is none
     batch: pa.RecordBatch        # the n events, values that are missing by policy set to null
-    missing: Mapping[str, int]   # field to how many values of accepted events were set to null
+    missing: np.ndarray          # int64[n]: how many values of an accepted event were set to null
 
 
 def admit(source: Source, batch: pa.RecordBatch, stamps: np.ndarray) -> Admission:
@@ -79,13 +78,12 @@ def admit(source: Source, batch: pa.RecordBatch, stamps: np.ndarray) -> Admissio
     for name, found in source.fields.items():
         if found.unit == "us" and pa.types.is_integer(columns[name].type):  # an integer would be read as milliseconds
             columns[name] = time_ms(columns[name], "us")
-    missing = {name: int((absurd & accepted).sum()) for name, absurd in nulled.items()}
     return Admission(
         accepted=accepted,
         reason=reason,
         event_time=np.where(valid, event_time, 0),
         batch=pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)),
-        missing={name: count for name, count in missing.items() if count},
+        missing=sum((absurd & accepted for absurd in nulled.values()), np.zeros(len(accepted), np.int64)),
     )
 
 

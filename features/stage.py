@@ -33,6 +33,7 @@ from headrace.features.stage_columns import (
     StageOutput,
     Ticks,
     ViewAnswers,
+    no_late,
 )
 from headrace.features.stage_layout import FILTERED, StageLayout, asking, view_rows
 from headrace.features.topology import Topology
@@ -110,19 +111,17 @@ class StageCore:
         ServiceError
             A record of a source partition this core was not told of.
         """
-        before = self.counts
         arrived = [self._laid_out(records) for records in log.records if len(records.position)]
         feeding = np.isin(log.ticks.source, self.stage.sources)
         ticks = Ticks(*(column[feeding] for column in log.ticks))
         released = self._aligner.push(log.log_offset, joined(arrived) if arrived else None, ticks)
-        rows, answers, late = {}, [], _late_columns([])
+        rows, answers, late = {}, [], no_late()
         if released is not None:
             results = [self._fold(view, released) for view in range(len(self._views))]
             rows = self._rows(released, results)
             answers = [self._answers(source, released, results) for source in self._layout.queried]
             late = self._late(released, results)
-        counts = {name: count - before[name] for name, count in self.counts.items()}
-        return StageOutput(rows, [each for each in answers if len(each.offset)], late, counts)
+        return StageOutput(rows, [each for each in answers if len(each.offset)], late)
 
     def _laid_out(self, records: SourceRecords) -> Columns:
         flags, values = self._layout.rows(records)
@@ -240,7 +239,6 @@ def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 def _late_columns(parts: Sequence[tuple]) -> LateColumns:
     if not parts:
-        nothing = [np.empty(0, np.int64) for _ in range(6)]
-        return LateColumns(np.empty(0, np.int16), [], *nothing)
+        return no_late()
     view, keys, *rest = zip(*parts, strict=True)
     return LateColumns(np.concatenate(view), sum(keys, []), *map(np.concatenate, rest))

@@ -4,8 +4,10 @@
     StageOutput changed rows by view, answers by source, late events
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,9 @@ import pyarrow as pa
 from headrace.features.kernel.align import TickColumns as Ticks
 
 __all__ = ["NOT_ASKED", "OK", "TOO_LATE", "AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceRecords",
-           "StageOutput", "Ticks", "ViewAnswers", "no_ticks"]
+           "StageOutput", "Ticks", "ViewAnswers", "no_late", "no_ticks", "together"]
+
+_Columns = TypeVar("_Columns")
 
 OK, TOO_LATE, NOT_ASKED = 0, 1, 2  # status of a view in an answer; on the wire: never renumber
 
@@ -107,4 +111,46 @@ class StageOutput:
     rows: Mapping[int, RowColumns]   # by index of the view; views without a changed row are left out
     answers: Sequence[AnswerColumns]
     late: LateColumns
-    counts: Mapping[str, int]        # what this slice added to ``StageCore.counts``
+
+
+def together(outputs: Sequence[StageOutput]) -> StageOutput:
+    """What several shards of a stage, or one again and again, have brought about, one after the other."""
+    if len(outputs) == 1:
+        return outputs[0]
+    rows: dict[int, list[RowColumns]] = defaultdict(list)
+    answers: dict[int, list[AnswerColumns]] = defaultdict(list)
+    for output in outputs:
+        for view, columns in output.rows.items():
+            rows[view].append(columns)
+        for columns in output.answers:
+            answers[columns.source].append(columns)
+    late = [output.late for output in outputs if output.late.entity_key]
+    return StageOutput(
+        {view: _joined(parts) for view, parts in rows.items()},
+        [_joined_answers(parts) for parts in answers.values()],
+        _joined(late) if late else no_late(),
+    )
+
+
+def no_late() -> LateColumns:
+    """Nothing was late."""
+    return LateColumns(np.empty(0, np.int16), [], *(np.empty(0, np.int64) for _ in range(6)))
+
+
+def _joined(parts: Sequence[_Columns]) -> _Columns:
+    if len(parts) == 1:
+        return parts[0]
+    columns = {}
+    for each in fields(parts[0]):
+        found = [getattr(part, each.name) for part in parts]
+        columns[each.name] = sum(found, []) if isinstance(found[0], list) else np.concatenate(found)
+    return type(parts[0])(**columns)
+
+
+def _joined_answers(parts: Sequence[AnswerColumns]) -> AnswerColumns:
+    if len(parts) == 1:
+        return parts[0]
+    columns = {each.name: [getattr(part, each.name) for part in parts] for each in fields(AnswerColumns)}
+    source, views = columns.pop("source")[0], columns.pop("views")
+    joined = {view: _joined([part[view] for part in views]) for view in views[0]}
+    return AnswerColumns(source, **{name: np.concatenate(found) for name, found in columns.items()}, views=joined)

@@ -1,4 +1,4 @@
-"""A fetched batch, and what the batch transport asks of the host it delivers to."""
+"""What a fetch brought, and what the batch transport asks of the host it delivers to."""
 
 from typing import NamedTuple, Protocol
 
@@ -12,7 +12,6 @@ class FetchedBatch(NamedTuple):
     partition: int
     records: list       # aiokafka ConsumerRecord (.key .value .timestamp .offset); empty: only the position moved
     next_offset: int    # position after this batch: control records and aborted transactions are passed
-    epoch: int = 0      # how many seeks came before
 
     @property
     def offset(self) -> int:
@@ -20,16 +19,23 @@ class FetchedBatch(NamedTuple):
         return self.next_offset - 1
 
 
+class Fetch(NamedTuple):
+    """What one fetch brought: at most one batch per partition."""
+
+    batches: list[FetchedBatch]
+    epoch: int          # how many seeks came before
+
+
 class BatchHost(Protocol):
     """What the transport asks of its host; all calls come from the event loop of the application."""
 
     settings: Settings
 
-    async def take(self, batch: FetchedBatch) -> None:
-        """Process a batch, if it is of the current epoch."""
+    async def take(self, fetch: Fetch) -> None:
+        """Process a fetch, if it is of the current epoch."""
 
-    def handed_over(self, count: int) -> None:
-        """So many batches are on their way to `take`."""
+    def handed_over(self) -> None:
+        """A fetch is on its way to `take`."""
 
     async def idle_again(self) -> None:
         """Wait until `take` has returned for all that was handed over."""

@@ -1,6 +1,6 @@
 """One consumer group of a pipeline on Faust: fetch, process, checkpoint, rebalance.
 
-A host owns a `faust.App` with one agent over all topics of the group; the agent hands every `FetchedBatch` to the role,
+A host owns a `faust.App` with one agent over all topics of the group; the agent hands every `Fetch` to the role,
 one after another. Everything that touches the role happens under one lock, in this order per partition:
 
     start_at -> process*, idle*, checkpoint -> flush -> commit -> committed, … -> revoked
@@ -21,7 +21,7 @@ from typing import Self
 
 from aiokafka.errors import KafkaError
 
-from headrace.streams.batches import FetchedBatch
+from headrace.streams.batches import Fetch, FetchedBatch
 from headrace.streams.errors import CommitError, GapError, ServiceError
 from headrace.streams.faust_app import make_app
 from headrace.streams.faust_transport import BatchConsumer
@@ -62,7 +62,7 @@ class FaustHost:
         self._clean = False                              # since the last revoke: all that was processed is committed
         self._moved: list[FetchedBatch] = []             # positions the role does not know yet
         self._epoch: int | None = None                   # None: nothing may be processed or committed
-        self._on_the_way = 0                             # batches between the fetcher and the end of `take`
+        self._on_the_way = 0                             # fetches between the fetcher and the end of `take`
         self._idle = asyncio.Event()                     # set when there are none
         self._offsets = Offsets(settings, group)
         self._lock, self._over = asyncio.Lock(), asyncio.Event()
@@ -158,39 +158,41 @@ class FaustHost:
 
     # Work
 
-    async def take(self, batch: FetchedBatch) -> None:
-        """Process one batch of the current epoch; called by the agent, one after another."""
+    async def take(self, fetch: Fetch) -> None:
+        """Process one fetch of the current epoch; called by the agent, one after another."""
         try:
-            await self._take(batch)
+            await self._take(fetch)
         finally:
-            self.handed_over(-1)
+            self._left(1)
 
-    async def _take(self, batch: FetchedBatch) -> None:
+    async def _take(self, fetch: Fetch) -> None:
         async with self._lock:
-            if batch.epoch != self._epoch:
+            if fetch.epoch != self._epoch:
                 return
-            with _Fatal(self, f"batch {batch.topic}[{batch.partition}] up to offset {batch.offset}"):
-                await self.role.process(batch)
-                self._next[batch.topic, batch.partition] = batch.next_offset
+            ends = ", ".join(f"{batch.topic}[{batch.partition}]@{batch.offset}" for batch in fetch.batches)
+            with _Fatal(self, f"batches up to {ends}"):
+                await self.role.process(fetch.batches)
+                self._next |= {(batch.topic, batch.partition): batch.next_offset for batch in fetch.batches}
                 self._clean = False
                 if self.producer.pending_count > MAX_UNDELIVERED_COUNT:
                     await self._blocking(self.producer.drain, MAX_UNDELIVERED_COUNT // 2)
 
-    def handed_over(self, count: int) -> None:
-        """So many batches more are on their way to `take`; a rebalance may lose some of them, see `idle_again`."""
-        self._on_the_way = max(0, self._on_the_way + count)
+    def handed_over(self) -> None:
+        """One more is on its way to `take`; a rebalance may lose it, see `idle_again`."""
+        self._on_the_way += 1
+        self._idle.clear()
+
+    def _left(self, count: int) -> None:
+        self._on_the_way = max(0, self._on_the_way - count)
         if self._on_the_way == 0:
             self._idle.set()
-        else:
-            self._idle.clear()
 
     async def idle_again(self) -> None:
         """Wait until `take` has returned for what was handed over, or Faust has dropped it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LOST_AFTER_S):  # wait_for may swallow the cancellation of a stop
                 await self._idle.wait()
-        self._on_the_way = 0
-        self._idle.set()
+        self._left(self._on_the_way)
 
     async def _tick(self) -> None:
         while not self._over.is_set():
@@ -198,8 +200,9 @@ class FaustHost:
             async with self._lock:
                 if self._epoch is not None:
                     with _Fatal(self, "idle"):
-                        while self._moved:  # the log began behind the offset the role had asked for
-                            await self.role.process(self._moved.pop())
+                        if self._moved:  # the log began behind the offset the role had asked for
+                            moved, self._moved = self._moved, []
+                            await self.role.process(moved)
                         await self.role.idle()
                         self.producer.poll()
 

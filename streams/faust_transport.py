@@ -1,10 +1,11 @@
-"""A Faust transport that hands over one message per fetched batch of a partition.
+"""A Faust transport that hands over one message per fetch.
 
-Stock Faust wraps every record in a message and an event and delivers about 10,000 a second; here a message is what one
-fetch brought of one partition, so the wrapping is paid per thousands of records. Four seams of Faust are used, nothing
-of aiokafka is patched:
+Stock Faust wraps every record in a message and an event and delivers about 10,000 a second; here a message is all that
+one fetch brought, one batch per partition, so the wrapping is paid once for all of them. Four seams of Faust are used,
+nothing of aiokafka is patched:
 
-* `BatchThread._fetch_records` turns the records of a fetch into one `FetchedBatch` per partition;
+* `BatchThread._fetch_records` turns the records of a fetch into one `FetchedBatch` per partition, and
+  `BatchConsumer.getmany` those of all partitions into one message;
 * `BatchConsumer.seek_to_committed` seeks where the host says (a snapshot's offset), not where the group committed;
 * `BatchConsumer.force_commit` commits what the host says, with metadata, instead of what Faust saw acknowledged;
 * `BatchConsumer.on_partitions_revoked` lets the host take its last checkpoint before Faust lets the partitions go.
@@ -27,14 +28,15 @@ from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStat
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport, server_list
 from faust.types import TP, ConsumerMessage
 
-from headrace.streams.batches import BatchHost, FetchedBatch
+from headrace.streams.batches import BatchHost, Fetch, FetchedBatch
 from headrace.streams.kafka_security import security_options
 
 faust_log = getLogger("faust.worker")
 
 FETCH_TIMEOUT_S = 0.25        # a fetch that brings nothing returns after this, so that a changed set of pauses is seen
 SEEK_TIMEOUT_S = 60.0
-MAX_BATCH_COUNT = 10_000      # records of one batch: tens of ms of work, then ticks and checkpoints have their turn
+MAX_BATCH_COUNT = 10_000      # records of one partition in a fetch
+MAX_FETCH_COUNT = 20_000      # records of a fetch: tens of ms of work, then ticks and checkpoints have their turn
 BATCHES_PER_RESPONSE = 16     # one response holds at most this many full partitions: bounds memory and latency
 
 
@@ -74,7 +76,7 @@ class BatchThread(AIOKafkaConsumerThread):
         )
 
     async def _fetch_records(self, consumer, active_partitions, timeout=None, max_records=None):
-        """Return ``{partition: [FetchedBatch]}``; runs in the consumer's thread."""
+        """Return ``{some partition of it: Fetch}``, or nothing; runs in the consumer's thread."""
         if not self.consumer.flow_active:
             return {}
         fetcher = consumer._fetcher
@@ -87,21 +89,25 @@ class BatchThread(AIOKafkaConsumerThread):
             after = self._positions(consumer, active_partitions)
             epoch = self.epoch
         batches = {
-            tp: [FetchedBatch(tp.topic, tp.partition, records, after.get(tp) or records[-1].offset + 1, epoch)]
+            tp: FetchedBatch(tp.topic, tp.partition, records, after.get(tp) or records[-1].offset + 1)
             for tp, records in fetched.items()
         }
         if self.consumer.host.wants_positions():
             for tp, position in after.items():
                 if tp not in batches and position is not None and position != before.get(tp, position):
-                    batches[tp] = [FetchedBatch(tp.topic, tp.partition, [], position, epoch)]
-        return batches
+                    batches[tp] = FetchedBatch(tp.topic, tp.partition, [], position)
+        return {next(iter(batches)): Fetch(list(batches.values()), epoch)} if batches else {}
 
     @staticmethod
     async def _drain(fetcher, partitions: set[TP], timeout: float) -> dict[TopicPartition, list]:
         # Bounded per partition, or the first partition would be read to its end before the second has its turn.
         fetched = {}
+        room = MAX_FETCH_COUNT
         for tp in [tp for tp in fetcher._records if tp in partitions]:
-            fetched |= await fetcher.fetched_records((tp,), timeout=0, max_records=MAX_BATCH_COUNT)
+            fetched |= await fetcher.fetched_records((tp,), timeout=0, max_records=min(MAX_BATCH_COUNT, room))
+            room -= len(fetched.get(tp, ()))
+            if room <= 0:
+                break  # the others are first the next time: a partition that is fetched again goes to the end
         if fetched:
             return fetched
         return await fetcher.fetched_records(partitions, timeout=timeout, max_records=MAX_BATCH_COUNT)
@@ -172,7 +178,7 @@ class BatchThread(AIOKafkaConsumerThread):
 
 
 class BatchConsumer(Consumer):
-    """Faust's consumer, one message per batch."""
+    """Faust's consumer, one message per fetch."""
 
     logger = faust_log
     host: BatchHost
@@ -186,17 +192,16 @@ class BatchConsumer(Consumer):
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Yield one message per partition that had something, once the host has worked off what it was given before.
+        """Yield one message with what there is, once the host has worked off what it was given before.
 
         Records wait in the fetcher, where they gather, and not in Faust's queues, where every small batch of them would
         wait for its own turn.
         """
         await self.host.idle_again()
         records, _ = await self._wait_next_records(min(timeout, FETCH_TIMEOUT_S))
-        self.host.handed_over(sum(len(batches) for batches in (records or {}).values()))
-        for tp, batches in (records or {}).items():
-            for batch in batches:
-                yield TP(*tp), self._to_message(TP(*tp), batch)
+        for tp, fetch in (records or {}).items():
+            self.host.handed_over()
+            yield TP(*tp), self._to_message(TP(*tp), fetch)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float):
         paused = {TP(*tp) for tp in self.host.paused()}
@@ -206,10 +211,9 @@ class BatchConsumer(Consumer):
             return {}
         return await self._thread.getmany(reading, timeout)
 
-    def _to_message(self, tp: TP, batch: FetchedBatch) -> ConsumerMessage:
-        stamp = batch.records[-1].timestamp / 1000 if batch.records else 0.0
+    def _to_message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
         return ConsumerMessage(
-            tp.topic, tp.partition, batch.offset, stamp, 0, None, None, batch, None, -1, -1, tp,
+            tp.topic, tp.partition, fetch.batches[0].offset, 0.0, 0, None, None, fetch, None, -1, -1, tp,
             generation_id=self.app.consumer_generation_id,
         )
 

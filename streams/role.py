@@ -1,5 +1,6 @@
 """The seam between a Faust host and what it runs: the order of calls, and what each may do."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from headrace.streams.batches import FetchedBatch
@@ -18,8 +19,11 @@ class Role(Protocol):
     def start_at(self, topic: str, partition: int, committed: int | None, metadata: str) -> int:
         """A partition was assigned: return the offset to read from, at most the committed one (0: the start)."""
 
-    async def process(self, batch: FetchedBatch) -> None:
-        """Take a batch; its outputs are with the producer when this returns. Offsets rise per partition."""
+    async def process(self, batches: Sequence[FetchedBatch]) -> None:
+        """Take batches of different partitions; their outputs are with the producer when this returns.
+
+        Offsets rise per partition.
+        """
 
     def checkpoint(self) -> dict[Partition, Position]:
         """Return what may be committed once everything handed over so far is delivered."""

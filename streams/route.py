@@ -12,7 +12,7 @@
 4. The target partition is the murmur2 hash of the entity key, as any Kafka client would choose it.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -39,12 +39,12 @@ ORIGIN_HEADERS = ("__connect.errors.topic", "__connect.errors.partition", "__con
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """n consecutive records of one source partition."""
+    """n records of one source, those of a partition consecutive and in order."""
 
     topic: str
-    partition: int
-    offsets: np.ndarray                  # int64[n], rising
-    stamps: np.ndarray                   # int64[n], effective: never falling
+    partitions: np.ndarray               # int32[n]
+    offsets: np.ndarray                  # int64[n], rising per partition
+    stamps: np.ndarray                   # int64[n], effective: never falling per partition
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     headers: Sequence[Sequence[tuple[str, bytes]]] = ()   # per record, or empty: none has any
@@ -75,7 +75,13 @@ class Routed:
 
     records: list[StageRecords] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)   # events, keyless, missing, dead.<reason>
+    # by source partition: events, keyless, missing, dead.<reason>
+    counts: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def add(self, what: str, partitions: np.ndarray) -> None:
+        """Count something once for every partition named."""
+        for partition, count in zip(*np.unique(partitions, return_counts=True), strict=True):
+            self.counts[int(partition)][what] += int(count)
 
 
 class SourceRouter:
@@ -116,18 +122,19 @@ class SourceRouter:
             The registry cannot be reached.
         """
         routed = Routed()
-        routed.counts["events"] += len(slice_.values)
+        routed.add("events", slice_.partitions)
         decoded = self._decoder.decode(slice_.values, slice_.keys)
         refused = [(place, str(reason), words) for place, reason, words in decoded.unread]
         verdict = admit(self._source, decoded.batch, slice_.stamps[decoded.index])
         for row in np.flatnonzero(~verdict.accepted).tolist():
             reason = Reason(int(verdict.reason[row]))
             refused.append((int(decoded.index[row]), reason.name.lower(), f"{self._source.name}: {reason.name}"))
-        routed.counts["missing"] += sum(verdict.missing.values())
+        if verdict.missing.any():
+            routed.add("missing", np.repeat(slice_.partitions[decoded.index], verdict.missing))
         rows = np.flatnonzero(verdict.accepted)
         batch = verdict.batch if len(rows) == len(verdict.accepted) else verdict.batch.take(pa.array(rows))
         events = _Events(batch, decoded.index[rows], verdict.event_time[rows], slice_)
-        made = [outlet.records(events, routed.counts) for outlet in self._outlets]
+        made = [outlet.records(events, routed) for outlet in self._outlets]
         large = self._too_large(made)
         for place, size in sorted(large.items()):
             words = f"a stage record of {size} bytes; at most {self._max_record_bytes} are sent"
@@ -135,7 +142,7 @@ class SourceRouter:
         for outlet, part in zip(self._outlets, made, strict=True):
             routed.records += outlet.by_partition(part, large)
         for place, reason, words in sorted(refused):
-            routed.counts[f"dead.{reason}"] += 1
+            routed.add(f"dead.{reason}", slice_.partitions[place : place + 1])
             routed.dead_letters.append(_dead_letter(slice_, place, reason, words))
         return routed
 
@@ -184,13 +191,15 @@ class _Outlet:
         self._codec = BatchCodec(schema)
         self._schema_id = registry.register(record_subject(self._topic, schema), schema)
 
-    def records(self, events: _Events, counts: Counter[str]) -> _Made:
+    def records(self, events: _Events, routed: Routed) -> _Made:
         """Encode every binding of every event."""
         rows, roles, keys = [], [], []
         for binding in self._bindings:
             found = binding_keys(self._topology, binding, events.batch)
             present = [row for row, key in enumerate(found) if key is not None]
-            counts["keyless"] += len(found) - len(present)
+            if len(present) < len(found):
+                keyless = [row for row, key in enumerate(found) if key is None]
+                routed.add("keyless", events.origin.partitions[events.places[keyless]])
             rows.append(np.array(present, np.int64))
             roles.append(np.full(len(present), binding.role, np.int32))
             keys += found if len(present) == len(found) else [found[row] for row in present]
@@ -207,7 +216,7 @@ class _Outlet:
         origin, place = events.origin, events.places[row]
         source_keys = [None if (key := origin.keys[at]) is None else key.decode("latin-1") for at in place.tolist()]
         columns = {
-            "_partition": pa.array(np.full(len(row), origin.partition, np.int32)),
+            "_partition": pa.array(origin.partitions[place], pa.int32()),
             "_offset": pa.array(origin.offsets[place]),
             "_stamp": pa.array(origin.stamps[place]),
             "_role": pa.array(role),
@@ -241,7 +250,7 @@ class _Outlet:
 
 
 def _dead_letter(slice_: SourceSlice, place: int, reason: str, words: str) -> DeadLetter:
-    origin = (slice_.topic, str(slice_.partition), str(int(slice_.offsets[place])))
+    origin = (slice_.topic, str(int(slice_.partitions[place])), str(int(slice_.offsets[place])))
     ours = dict(zip(ORIGIN_HEADERS, origin, strict=True)) | {MESSAGE_HEADER: words, REASON_HEADER: reason}
     own = [(name, value) for name, value in (slice_.headers[place] if slice_.headers else ()) if name not in ours]
     return DeadLetter(

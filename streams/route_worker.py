@@ -12,6 +12,7 @@ producer and after all records up to the offsets it names, so a shard that has r
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 
@@ -127,14 +128,22 @@ class RouteRole:
 
     # Records
 
-    async def process(self, batch: FetchedBatch) -> None:
-        """Route one batch."""
+    async def process(self, batches: Sequence[FetchedBatch]) -> None:
+        """Route batches, those of one source together: small ones cost by the call, not by the record."""
+        by_topic: dict[str, list[tuple[FetchedBatch, np.ndarray]]] = defaultdict(list)
+        for batch in batches:
+            stamps = self._observe(batch)
+            if batch.records:
+                by_topic[batch.topic].append((batch, stamps))
+        for topic, parts in by_topic.items():
+            self._route(topic, parts)
+
+    def _observe(self, batch: FetchedBatch) -> np.ndarray:
+        """Move the clock of a partition; return what its records' stamps count as."""
         lane, records = self._lanes[batch.topic, batch.partition], batch.records
         stamps = np.array([record.timestamp for record in records], np.int64)
         promised, broken = lane.clock.clock, lane.clock.overtaken
         effective = lane.clock.observe(stamps, batch.next_offset)
-        if not records:
-            return
         if lane.clock.overtaken > broken:
             lane.counts["overtaken"] += lane.clock.overtaken - broken
             log.warning(event(
@@ -142,8 +151,13 @@ class RouteRole:
                 records=lane.clock.overtaken - broken, behind_ms=promised - int(effective[0]),
                 advice="the brokers' clocks differ from this one, or they take longer to append than skew_ms: raise it",
             ))
-        routed = self._routers[lane.source].route(SourceSlice(
-            batch.topic, batch.partition, np.array([record.offset for record in records], np.int64), effective,
+        return effective
+
+    def _route(self, topic: str, parts: Sequence[tuple[FetchedBatch, np.ndarray]]) -> None:
+        records = [record for batch, _ in parts for record in batch.records]
+        routed = self._routers[self._sources[topic]].route(SourceSlice(
+            topic, np.repeat([batch.partition for batch, _ in parts], [len(batch.records) for batch, _ in parts]),
+            np.array([record.offset for record in records], np.int64), np.concatenate([stamps for _, stamps in parts]),
             [record.key for record in records], [record.value for record in records],
             [record.headers for record in records] if any(record.headers for record in records) else (),
         ))
@@ -151,7 +165,8 @@ class RouteRole:
             self._producer.produce(part.topic, part.partition, part.keys, part.values)
         for letter in routed.dead_letters:
             self._producer.send(self._names.dead_letters, letter.key, letter.value, letter.headers)
-        lane.counts.update(routed.counts)
+        for partition, counts in routed.counts.items():
+            self._lanes[topic, partition].counts.update(counts)
         self._busy_until = time.monotonic() + BUSY_S
 
     # Clocks

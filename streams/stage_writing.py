@@ -8,7 +8,15 @@ import pyarrow as pa
 
 from headrace.features.entity import Entity
 from headrace.features.plan import FoldPlan
-from headrace.features.stage_columns import OK, AnswerColumns, LateColumns, RowColumns, StageOutput, ViewAnswers
+from headrace.features.stage_columns import (
+    OK,
+    AnswerColumns,
+    LateColumns,
+    RowColumns,
+    StageOutput,
+    ViewAnswers,
+    together,
+)
 from headrace.features.topology import Topology
 from headrace.features.view import FeatureView
 from headrace.schemas.codec import BatchCodec
@@ -62,8 +70,11 @@ class StageWriter:
             topic, schema = names.late(name), late_schema(name)
             self._late[source] = topic, BatchCodec(schema), registry.register(value_subject(topic), schema)
 
-    def write(self, output: StageOutput) -> None:
-        """Hand everything to the producer; DeliveryError as it raises it."""
+    def write(self, outputs: Sequence[StageOutput]) -> None:
+        """Hand what shards say to the producer; DeliveryError as it raises it."""
+        if not outputs:
+            return
+        output = together(outputs)
         for view, rows in output.rows.items():
             encoder = self._rows[view]
             self._producer.produce(encoder.topic, None, rows.entity_key, encoder.encode(rows))

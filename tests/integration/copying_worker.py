@@ -32,7 +32,11 @@ class Copier:
         self.seen[topic, partition] = int(metadata or 0)
         return committed or 0
 
-    async def process(self, batch):
+    async def process(self, batches):
+        for batch in batches:
+            self.copy(batch)
+
+    def copy(self, batch):
         at = batch.topic, batch.partition
         assert at in self.seen, f"{at} was never assigned"
         lines = []

@@ -150,7 +150,7 @@ class Cluster:
         counts = []
         for number, log in enumerate(self.logs):
             core = StageCore(0, bench.TOPOLOGY, bench.PARTITIONS)
-            writer.write(core.process(reader.read(number, log)))
+            writer.write([core.process(*reader.read([(number, log)]))])
             counts.append(core.counts)
         return recorder.records, {name: sum(each[name] for each in counts) for name in counts[0]}
 

@@ -60,7 +60,7 @@ XS = [1.0, None, math.nan, math.inf, 2.0**500]
 def test_what_is_no_number_is_rejected_by_default():
     admission = admit(source(), batch(pa.array([1] * 5), XS), np.full(5, 10))
     assert admission.reason.tolist() == [Reason.OK, Reason.OK] + [Reason.NONFINITE] * 3
-    assert admission.missing == {}
+    assert admission.missing.sum() == 0
 
 
 @pytest.mark.parametrize("policy", ["missing", {"x": "missing"}])
@@ -69,7 +69,7 @@ def test_what_is_no_number_is_missing_if_declared_so_and_counted_where_it_counts
     admission = admit(source(nonfinite=policy), batch(times, XS), np.full(5, 10))
     assert admission.accepted.tolist() == [True] * 4 + [False]
     assert admission.batch.column("x").to_pylist() == [1.0, None, None, None, None]
-    assert admission.missing == {"x": 2}
+    assert admission.missing.sum() == 2
 
 
 def test_huge_integers_are_keys_first_and_rejected_only_on_request():

@@ -71,7 +71,7 @@ def event(sender, receiver, amount=1.0, at=T0, **more):
 
 def slice_of(values, stamps=None, keys=None, first=100):
     n = len(values)
-    return SourceSlice("payment", 2, np.arange(first, first + n), np.array(stamps or [T0 + HOUR] * n),
+    return SourceSlice("payment", np.full(n, 2), np.arange(first, first + n), np.array(stamps or [T0 + HOUR] * n),
                        keys or [b"k%d" % i for i in range(n)], values)
 
 
@@ -94,7 +94,7 @@ def test_an_event_reaches_every_entity_it_names_once_per_role(router, registry):
     record = next(record for _, key, record in accounts if key == b'["a"]')
     assert record == {"_partition": 2, "_offset": 100, "_stamp": T0 + HOUR, "_role": 1, "_key": "k0",
                       "_event_time": T0, "amount": 5.0}
-    assert routed.counts == {"events": 1, "keyless": 0, "missing": 0}
+    assert routed.counts == {2: {"events": 1}}
 
 
 def test_records_go_to_the_partition_the_java_client_would_choose(router, registry):
@@ -116,7 +116,7 @@ def test_a_null_key_gives_no_record_and_is_counted(router, registry):
     routed = router.route(slice_of(framed(registry, [event("a", None), event(None, None)])))
     assert [key for _, key, _ in stage_records(routed, registry, "account")] == [b'["a"]']
     assert stage_records(routed, registry, "pair") == []
-    assert routed.counts["keyless"] == 3 + 2
+    assert routed.counts[2]["keyless"] == 3 + 2
     assert routed.dead_letters == []
 
 
@@ -141,13 +141,30 @@ def test_what_cannot_be_used_goes_to_the_dead_letters_untouched_and_the_rest_flo
         assert dict(letter.headers)["__connect.errors.topic"] == b"payment"
         assert dict(letter.headers)["__connect.errors.partition"] == b"2"
     assert {record["_offset"] for _, _, record in stage_records(routed, registry, "account")} == {100, 108}
-    assert {reason.removeprefix("dead."): n for reason, n in routed.counts.items() if reason.startswith("dead.")} == {
-        reason: 1 for _, reason in letters.values()
-    }
+    dead = {name.removeprefix("dead."): n for name, n in routed.counts[2].items() if name.startswith("dead.")}
+    assert dead == {reason: 1 for _, reason in letters.values()}
+
+
+def test_partitions_routed_together_are_routed_as_each_alone(router, registry):
+    values = framed(registry, [event("a", "b", 1.0), event("c", None, 2.0), event("a", "d", 3.0)]) + [b"?"]
+    places = [(0, 7), (0, 8), (3, 7), (3, 8)]
+
+    def routed(rows):
+        partitions, offsets = (np.array(part) for part in zip(*(places[row] for row in rows), strict=True))
+        return router.route(SourceSlice("payment", partitions, offsets, np.full(len(rows), T0 + HOUR),
+                                        [b"k%d" % row for row in rows], [values[row] for row in rows]))
+
+    whole, alone = routed([0, 1, 2, 3]), [routed([0, 1]), routed([2, 3])]
+    for entity in ("account", "pair"):
+        said = [record for one in alone for record in stage_records(one, registry, entity)]
+        assert sorted(stage_records(whole, registry, entity), key=str) == sorted(said, key=str)
+    assert whole.counts == {**alone[0].counts, **alone[1].counts} == {
+        0: {"events": 2, "keyless": 2}, 3: {"events": 2, "dead.not_framed": 1}}
+    assert whole.dead_letters == alone[1].dead_letters
 
 
 def test_original_headers_of_a_dead_letter_stay(router):
-    origin = SourceSlice("payment", 0, np.array([7]), np.array([T0]), [None], [b"?"], [[("trace", b"1")]])
+    origin = SourceSlice("payment", np.array([0]), np.array([7]), np.array([T0]), [None], [b"?"], [[("trace", b"1")]])
     headers = router.route(origin).dead_letters[0].headers
     assert headers[0] == ("trace", b"1")
 
@@ -166,7 +183,7 @@ def test_events_of_an_incompatible_schema_are_dead_letters(router, registry):
     newer = framed(registry, [event("b", None)])
     routed = router.route(slice_of([newer[0], older[0], newer[0]]))
     # the older one lacks a field without a default: it cannot be read as a payment
-    assert routed.counts["dead.incompatible_schema"] == 1
+    assert routed.counts[2]["dead.incompatible_schema"] == 1
     assert [record["_offset"] for _, _, record in stage_records(routed, registry, "account")] == [100, 102]
 
 
@@ -174,7 +191,7 @@ def test_a_stage_record_over_the_limit_takes_its_event_to_the_dead_letters(topol
     router = SourceRouter(topology, 0, NAMES, registry, {"account": 3, "pair": 2}, 500)
     values = framed(registry, [event("a" * 600, "b"), event("c", "d")])
     routed = router.route(slice_of(values))
-    assert routed.counts["dead.stage_record_too_large"] == 1
+    assert routed.counts[2]["dead.stage_record_too_large"] == 1
     assert {record["_offset"] for _, _, record in stage_records(routed, registry, "account")} == {101}
     assert {record["_offset"] for _, _, record in stage_records(routed, registry, "pair")} == {101}
 
@@ -192,7 +209,7 @@ def test_the_largest_event_that_is_read_never_gives_too_large_a_stage_record(top
 def test_a_value_or_a_key_that_is_too_large_is_a_dead_letter_for_the_scorer_as_well(router, registry):
     values = framed(registry, [event("a" * MAX_EVENT_BYTES, "b"), event("c", "d"), event("e", "f")])
     routed = router.route(slice_of(values, keys=[b"k", b"k" * (MAX_KEY_BYTES + 1), b"k"]))
-    assert routed.counts["dead.too_large"] == 2
+    assert routed.counts[2]["dead.too_large"] == 2
     assert {record["_offset"] for _, _, record in stage_records(routed, registry, "account")} == {102}
 
 

@@ -81,7 +81,7 @@ class Broker:
     def feed(self, role, begin, end):
         """One batch of the log."""
         batch = FetchedBatch(STAGE_TOPIC, 0, self.log[begin:end], end)
-        asyncio.run(role.process(batch))
+        asyncio.run(role.process([batch]))
 
     def decoded(self, records):
         """(topic, partition, key, dict) of what was produced."""
