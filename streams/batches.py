@@ -34,12 +34,6 @@ class BatchHost(Protocol):
     async def take(self, fetch: Fetch) -> None:
         """Process a fetch, if it is of the current epoch."""
 
-    def handed_over(self) -> None:
-        """A fetch is on its way to `take`."""
-
-    async def idle_again(self) -> None:
-        """Wait until `take` has returned for all that was handed over."""
-
     async def checkpoint(self) -> bool:
         """Commit what may be committed."""
 

@@ -123,6 +123,10 @@ def run(
     Example: HEADRACE_BOOTSTRAP=broker:9092 headrace run route stage --pipeline shop.pipeline:PIPELINE
     """
     def work() -> None:
+        from headrace.streams.lean import without_pandas
+
+        without_pandas(["lightgbm"] if {"score", "drift"} & set(roles) else [])
+
         from headrace.streams.logs import start_logging
         from headrace.streams.pipelines import load_pipeline
         from headrace.streams.roles import Work, run_roles

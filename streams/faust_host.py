@@ -15,7 +15,6 @@ one after another. Everything that touches the role happens under one lock, in t
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from logging import getLogger
 from typing import Self
 
@@ -33,7 +32,6 @@ from headrace.streams.settings import Settings
 
 log = getLogger(__name__)
 
-LOST_AFTER_S = 1.0                # what Faust has dropped in a rebalance is not waited for longer than this
 MAX_UNDELIVERED_COUNT = 100_000   # above it the host waits for the producer before it processes the next batch
 
 
@@ -62,8 +60,6 @@ class FaustHost:
         self._clean = False                              # since the last revoke: all that was processed is committed
         self._moved: list[FetchedBatch] = []             # positions the role does not know yet
         self._epoch: int | None = None                   # None: nothing may be processed or committed
-        self._on_the_way = 0                             # fetches between the fetcher and the end of `take`
-        self._idle = asyncio.Event()                     # set when there are none
         self._offsets = Offsets(settings, group)
         self._lock, self._over = asyncio.Lock(), asyncio.Event()
         self._stopped, self._app, self._ticker = False, None, None
@@ -160,12 +156,6 @@ class FaustHost:
 
     async def take(self, fetch: Fetch) -> None:
         """Process one fetch of the current epoch; called by the agent, one after another."""
-        try:
-            await self._take(fetch)
-        finally:
-            self._left(1)
-
-    async def _take(self, fetch: Fetch) -> None:
         async with self._lock:
             if fetch.epoch != self._epoch:
                 return
@@ -176,23 +166,6 @@ class FaustHost:
                 self._clean = False
                 if self.producer.pending_count > MAX_UNDELIVERED_COUNT:
                     await self._blocking(self.producer.drain, MAX_UNDELIVERED_COUNT // 2)
-
-    def handed_over(self) -> None:
-        """One more is on its way to `take`; a rebalance may lose it, see `idle_again`."""
-        self._on_the_way += 1
-        self._idle.clear()
-
-    def _left(self, count: int) -> None:
-        self._on_the_way = max(0, self._on_the_way - count)
-        if self._on_the_way == 0:
-            self._idle.set()
-
-    async def idle_again(self) -> None:
-        """Wait until `take` has returned for what was handed over, or Faust has dropped it."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOST_AFTER_S):  # wait_for may swallow the cancellation of a stop
-                await self._idle.wait()
-        self._left(self._on_the_way)
 
     async def _tick(self) -> None:
         while not self._over.is_set():

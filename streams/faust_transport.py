@@ -192,15 +192,9 @@ class BatchConsumer(Consumer):
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Yield one message with what there is, once the host has worked off what it was given before.
-
-        Records wait in the fetcher, where they gather, and not in Faust's queues, where every small batch of them would
-        wait for its own turn.
-        """
-        await self.host.idle_again()
+        """Yield one message with what there is."""
         records, _ = await self._wait_next_records(min(timeout, FETCH_TIMEOUT_S))
         for tp, fetch in (records or {}).items():
-            self.host.handed_over()
             yield TP(*tp), self._to_message(TP(*tp), fetch)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float):
