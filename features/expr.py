@@ -9,8 +9,9 @@ one record, naively.
 import numpy as np
 import pyarrow as pa
 
-from headrace.features.columns import as_number, bool_of, float64_of, limited
+from headrace.features.columns import as_number, bool_of, limited
 from headrace.features.nodes import Expr, Field
+from headrace.schemas.buffers import float64_of
 from headrace.schemas.errors import DeclarationError
 
 __all__ = ["Expr", "evaluate", "evaluate_mask", "evaluate_number", "field", "fields_of"]

@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.features.kernel.limits import MAX_CLOCK
+from headrace.schemas.buffers import float64_of, valid_of, values_of
 from headrace.schemas.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -241,8 +242,8 @@ def encode_column(column: pa.Array, kind: str) -> list[bytes]:
     if kind == "double":
         return _doubles(column)
     tag = _LONG_TAG if kind == "long" else _INT_TAG
-    missing = column.is_null().to_numpy(zero_copy_only=False)
-    encoded = _by_distinct(column.fill_null(0).to_numpy(), lambda value: tag + varint(value))
+    missing = ~valid_of(column)
+    encoded = _by_distinct(values_of(column.fill_null(0)), lambda value: tag + varint(value))
     return _blanked(encoded, missing)
 
 
@@ -262,7 +263,7 @@ def varint(value: int) -> bytes:
 
 
 def _doubles(column: pa.Array) -> list[bytes]:
-    values = column.to_numpy(zero_copy_only=False)  # nulls become NaN
+    values = float64_of(column)
     tagged = np.empty(len(values), dtype=_TAGGED_DOUBLE)
     tagged["tag"], tagged["value"] = _DOUBLE_TAG, values
     return _blanked(tagged.view(f"V{_TAGGED_DOUBLE.itemsize}").tolist(), np.isnan(values))

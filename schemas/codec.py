@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.schemas import columns
+from headrace.schemas.buffers import values_of
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.lint import Node, lint_schema
 from headrace.schemas.reference import RecordReader, RecordWriter
@@ -175,7 +176,7 @@ class BatchCodec:
         given, again = pa.array(payloads, pa.binary()), again[0]
         if given.equals(again):
             return batch, np.empty(0, np.int64)
-        return batch, np.flatnonzero(pc.not_equal(given, again).to_numpy(zero_copy_only=False))
+        return batch, np.flatnonzero(values_of(pc.not_equal(given, again)))
 
 
 class ResolvingCodec:

@@ -19,6 +19,7 @@ every other logical type       the type beneath it (a uuid is a string, time-mil
 import numpy as np
 import pyarrow as pa
 
+from headrace.schemas.buffers import valid_of, values_of
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.lint import Node
 
@@ -93,7 +94,7 @@ def _null_in(node: Node, column: pa.Array, path: str) -> str | None:
 
 def _entries(column: pa.MapArray) -> tuple[pa.Array, pa.Array]:
     """Keys and values of all maps of a column without nulls; unlike ``.keys`` and ``.items`` this respects slices."""
-    offsets = column.offsets.to_numpy()
+    offsets = values_of(column.offsets)
     return column.keys[offsets[0]:offsets[-1]], column.items[offsets[0]:offsets[-1]]
 
 
@@ -110,9 +111,9 @@ def cast(column: pa.Array, target: pa.DataType, where: str) -> pa.Array:
         return _cast_struct(column, target, where)
     if pa.types.is_list(column.type) and pa.types.is_list(target):
         values = cast(column.flatten(), target.value_type, f"{where}[]")
-        lengths = column.value_lengths().fill_null(0).to_numpy()
+        lengths = values_of(column.value_lengths().fill_null(0))
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        null = np.append(column.is_null().to_numpy(zero_copy_only=False), False)
+        null = np.append(~valid_of(column), False)
         return pa.ListArray.from_arrays(pa.array(ends, mask=null), values, type=target)
     texts = [pa.types.is_string(each) or pa.types.is_large_string(each) for each in (column.type, target)]
     if texts[0] == texts[1] or pa.types.is_null(column.type):  # Arrow would read numbers out of text
@@ -148,8 +149,8 @@ def repeated_key(node: Node, column: pa.Array) -> bool:
         return any(repeated_key(each, part) for (_, each), part in zip(node.fields, column.flatten(), strict=True))
     if node.kind == "array":
         return repeated_key(node.item, column.flatten())
-    offsets = column.offsets.to_numpy()
+    offsets = values_of(column.offsets)
     keys, items = _entries(column)
     rows = np.repeat(np.arange(len(column)), np.diff(offsets))
-    codes = keys.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = values_of(keys.dictionary_encode().indices).astype(np.int64)
     return len(np.unique(rows * max(len(keys), 1) + codes)) < len(keys) or repeated_key(node.item, items)

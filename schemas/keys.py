@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from headrace.schemas.buffers import valid_of, values_of
 from headrace.schemas.errors import SchemaError
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -62,10 +63,10 @@ def _codes(column: pa.Array) -> tuple[np.ndarray, list[bytes]]:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    codes = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    codes = np.where(valid_of(encoded.indices), values_of(encoded.indices).astype(np.int64), -1)
     values = encoded.dictionary
     if values.null_count:  # a dictionary may hold null itself
-        codes = np.where((codes >= 0) & values.is_null().to_numpy(zero_copy_only=False)[codes], -1, codes)
+        codes = np.where((codes >= 0) & ~valid_of(values)[codes], -1, codes)
     return codes, _json_texts(values)
 
 

@@ -12,6 +12,7 @@ from headrace.models import ModelSpec
 from headrace.models import labels as label_inputs
 from headrace.models.labels import label_values
 from headrace.models.vector import VectorLayout
+from headrace.schemas.buffers import values_of
 from headrace.streams.event_files import Events
 from headrace.streams.join import ReadyEvents
 from headrace.streams.replay import replay
@@ -70,7 +71,7 @@ def labels_of(model: ModelSpec, dataset: ScoredEvents, events: Sequence[Events],
     if model.label is None:
         return np.full(len(dataset.ready.offsets), np.nan)
     own = label_inputs.Events(
-        dataset.ready.events, dataset.column("_event_time").to_numpy(), dataset.column("_stamp").to_numpy()
+        dataset.ready.events, values_of(dataset.column("_event_time")), values_of(dataset.column("_stamp"))
     )
     wanted = (model.label.source or model.scores).name
     found = next(one for one in events if one.source.name == wanted)

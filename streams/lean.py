@@ -1,7 +1,8 @@
 """Leave pandas out of a worker: a second and 60 MB that no role has a use for.
 
-pyarrow and LightGBM import pandas wherever they find it; told once that there is none, they go on without it. Whoever
-imports pandas himself later, a pipeline's own module for instance, gets it as ever.
+pyarrow and LightGBM import pandas wherever they find it; told once that there is none, they go on without it (pyarrow's
+``to_numpy`` looks again at every call: roles use ``headrace.schemas.buffers``). Whoever imports pandas himself later, a
+pipeline's own module for instance, gets it as ever.
 """
 
 import importlib

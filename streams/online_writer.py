@@ -41,6 +41,7 @@ from headrace.features.feast_encoding import (
 )
 from headrace.features.store_guard import write_rows
 from headrace.features.topology import Topology
+from headrace.schemas.buffers import values_of
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.errors import CommitError, ServiceError
@@ -169,14 +170,14 @@ class OnlineWriter:
             log.warning(event("row_unread", where=where, reason=reason, count=len(bad)))
         columns = {name: batch.column(name) for name in batch.schema.names}
         keys = view.layout.keys([columns[name] for name, _ in view.layout.join_keys])
-        versions = encode_versions(*(columns[name].to_numpy() for name in ("_incarnation", "_seq", "_sweep_ms")))
+        versions = encode_versions(*(values_of(columns[name]) for name in ("_incarnation", "_seq", "_sweep_ms")))
         kept = newest_rows(keys, versions)
         self.counts.update(read=len(messages), unread=len(bad), superseded=len(keys) - len(kept))
         if len(kept) < len(keys):
             batch = batch.take(pa.array(kept, pa.int64()))
             columns = {name: batch.column(name) for name in batch.schema.names}
             keys, versions = [keys[row] for row in kept], [versions[row] for row in kept]
-        return encode_rows(view.layout, columns, columns["_as_of_ms"].to_numpy(), versions, keys)
+        return encode_rows(view.layout, columns, values_of(columns["_as_of_ms"]), versions, keys)
 
     def _applied(self, view: StoreView, rows: StoreRows, stop: threading.Event) -> bool:
         def reported(state: RetryCallState) -> None:

@@ -13,6 +13,7 @@ from headrace.models import ModelSpec
 from headrace.models.artifact import Artifact
 from headrace.models.scoring import Scored, ScoringKernel
 from headrace.models.vector import Ask, VectorLayout
+from headrace.schemas.buffers import values_of
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.records import avro_name, drift_counts_schema, prediction_schema
 from headrace.schemas.topics import TopicNames
@@ -125,7 +126,7 @@ class Predictor:
     ) -> bytes:
         """Encode the drift counts of the events of a span of offsets; without events only the clock moves."""
         windows = [] if ready is None or predicted is None else self._kernel.drift_windows(
-            predicted.scored, ready.events.column("_event_time").to_numpy(), ready.events.column("_stamp").to_numpy()
+            predicted.scored, values_of(ready.events.column("_event_time")), values_of(ready.events.column("_stamp"))
         )
         record = {
             "model": self.model.name, "model_digest": self.digest, "source": self._source.name, "partition": partition,

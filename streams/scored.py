@@ -16,6 +16,7 @@ from headrace.features.admission import binding_keys
 from headrace.features.stage import StageOutput
 from headrace.features.topology import Binding, Topology
 from headrace.models.vector import VectorLayout
+from headrace.schemas.buffers import float64_of, values_of
 from headrace.schemas.records import answer_schema, avro_name
 from headrace.streams.join import AnswerBlock, Ask, ReadyEvents
 
@@ -129,8 +130,8 @@ class AnswerReader:
 
     def blocks(self, batch: pa.RecordBatch, row_offsets: np.ndarray) -> Iterator[tuple[int, AnswerBlock]]:
         """Yield (ask, block) for the answers of a decoded batch."""
-        roles = batch.column("role").to_numpy()
-        offsets = batch.column("offset").to_numpy()
+        roles = values_of(batch.column("role"))
+        offsets = values_of(batch.column("offset"))
         for number, ask in self._asks:
             rows = np.flatnonzero(roles == ask.role)
             if not len(rows):
@@ -139,16 +140,12 @@ class AnswerReader:
             for view in ask.views:
                 plan = self._views[view]
                 name = avro_name(plan.uid)
-                values += [_column(batch, f"{name}__{feature}")[rows] for feature in plan.feature_names]
-                kept = ("status", "as_of_ms", "seq")
-                marks.append(np.stack([_column(batch, f"{name}__{k}", np.int64)[rows] for k in kept], axis=1))
+                values += [float64_of(batch.column(f"{name}__{feature}"))[rows] for feature in plan.feature_names]
+                kept = [values_of(batch.column(f"{name}__{kind}")) for kind in ("status", "as_of_ms", "seq")]
+                marks.append(np.stack([column[rows].astype(np.int64) for column in kept], axis=1))
             yield number, AnswerBlock(
                 offsets[rows], row_offsets[rows], np.stack(values, axis=1), np.stack(marks, axis=1)
             )
-
-
-def _column(batch: pa.RecordBatch, name: str, kind: type = np.float64) -> np.ndarray:
-    return batch.column(name).to_numpy(zero_copy_only=False).astype(kind, copy=False)
 
 
 def vectors(
