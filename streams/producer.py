@@ -187,6 +187,7 @@ class GaplessProducer:
         """Forget everything undelivered: after a failure, before exit without committing. Ends this producer."""
         self._producer.purge()
         self._serve(self._producer.poll, 0)
+        self._fail("the producer was purged: what it had not delivered is gone; restart from what was committed")
 
     def _serve(self, call: Callable[[float], object], timeout_s: float) -> None:
         """Let callbacks run, until something has failed: a fatal error (also that of a purge) is raised by the client.
