@@ -1,4 +1,4 @@
-"""Sources: a Kafka topic of Avro events, and what in an event is its key and its time."""
+"""Sources: a Kafka topic of events in Avro or JSON, and what in an event is its key and its time."""
 
 import json
 import sys
@@ -16,6 +16,7 @@ from headrace.features.names import check_name
 from headrace.schemas.errors import DeclarationError
 
 POLICIES = ("reject", "missing")
+FORMATS = ("avro", "json")
 
 _SUBJECT = "subject:"
 
@@ -52,6 +53,9 @@ class Source:
         How far an event's time may be ahead of its arrival before the event is dead-lettered.
     arrival
         In event files: the column that says when the event arrived. A stream's broker says it.
+    format
+        How the topic's values are written: "avro" with the registry's wire header, or "json", one UTF-8 object per
+        value. With JSON the schema only declares the fields and their types; no registry is asked.
     """
 
     name: str
@@ -65,10 +69,11 @@ class Source:
     nonfinite: str | Mapping[str, str] = "reject"
     future_skew: str = "5m"
     arrival: str | None = None
+    format: str = "avro"
 
     def __init__(
         self, name, *, schema, key, event_time, topic=None, allowed_lateness="0s", event_id=None, rank=0,
-        nonfinite="reject", future_skew="5m", arrival=None,
+        nonfinite="reject", future_skew="5m", arrival=None, format="avro",
     ) -> None:
         check_name(name, "source")
         keys = (key,) if isinstance(key, str) else tuple(key or ())
@@ -77,6 +82,7 @@ class Source:
             "name": name, "schema": _schema_text(name, schema), "key": keys, "event_time": event_time,
             "topic": topic or name, "allowed_lateness": allowed_lateness, "event_id": event_id, "rank": rank,
             "nonfinite": policies, "future_skew": future_skew, "arrival": arrival,
+            "format": format,
         }
         for attribute, value in written.items():
             object.__setattr__(self, attribute, value)
@@ -97,6 +103,8 @@ class Source:
         for policy in policies:
             if policy not in POLICIES:
                 raise DeclarationError(f'{where}: nonfinite={policy!r}; expected "reject" or "missing"')
+        if self.format not in FORMATS:
+            raise DeclarationError(f'{where}: format={self.format!r}; expected "avro" or "json"')
         if self.is_resolved:
             self._check_fields(self.scope(where))
 

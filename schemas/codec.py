@@ -126,7 +126,7 @@ class BatchCodec:
             The others, ascending.
         """
         payloads = payloads if isinstance(payloads, list) else list(payloads)
-        return _judge(payloads, self._fast_rows if self.fast else None, self._reader)
+        return judge(payloads, self._fast_rows if self.fast else None, self._reader)
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
         """Encode n rows; columns are found by name, and cast where that loses nothing.
@@ -212,10 +212,10 @@ class ResolvingCodec:
     def decode_each(self, payloads: Sequence[bytes | None]) -> Each:
         """See ``BatchCodec.decode_each``."""
         payloads = payloads if isinstance(payloads, list) else list(payloads)
-        return _judge(payloads, None, self._reader)
+        return judge(payloads, None, self._reader)
 
 
-def _judge(payloads: list[bytes | None], fast_rows: FastRows | None, reader: RecordReader) -> Each:
+def judge(payloads: list[bytes | None], fast_rows: FastRows | None, reader: RecordReader) -> Each:
     """Read each payload, by the fast path where there is one."""
     odd = [at for at, each in enumerate(payloads) if each is None or len(each) > MAX_PAYLOAD_BYTES]
     bad = [(at, _oddity(payloads[at])) for at in odd]

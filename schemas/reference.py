@@ -96,7 +96,7 @@ class RecordWriter:
         self._name = tree.name
         self._parsed = fastavro.parse_schema(without_logical(schema))
         self._plain = columns.plain_type(tree)
-        self._maps = _map_maker(tree)
+        self._maps = map_maker(tree)
 
     def write(self, batch: pa.RecordBatch) -> list[bytes]:
         """Encode every row of a batch of the tree's columns; raises SchemaError naming the row."""
@@ -113,15 +113,15 @@ class RecordWriter:
         return payloads
 
 
-def _map_maker(node: Node):
+def map_maker(node: Node):
     """Makes dicts of the maps inside a value (Arrow hands out lists of pairs); None if it has none."""
     if not columns.has_map(node):
         return None
     if node.kind == "map":
-        make = _map_maker(node.item) or (lambda value: value)
+        make = map_maker(node.item) or (lambda value: value)
         return lambda pairs: None if pairs is None else {key: make(value) for key, value in pairs}
     if node.kind == "array":
-        make = _map_maker(node.item)
+        make = map_maker(node.item)
         return lambda items: None if items is None else [make(item) for item in items]
-    makers = {name: maker for name, each in node.fields if (maker := _map_maker(each))}
+    makers = {name: maker for name, each in node.fields if (maker := map_maker(each))}
     return lambda row: None if row is None else {k: makers[k](v) if k in makers else v for k, v in row.items()}

@@ -3,7 +3,7 @@
 The wire header names the schema an event was written with. The source's own schema is read by the fast codec; another
 one of the registry is resolved against it (older and newer versions of an event). What cannot be read is a value with a
 reason, the rest of the batch flows on. Whoever reads a source must agree on what counts, so nothing here depends on
-who asks.
+who asks. Topics of JSON have no header and no registry: the source's schema alone says what their values must be.
 """
 
 import enum
@@ -17,12 +17,14 @@ from headrace.features.admission import MAX_KEY_BYTES
 from headrace.features.source import Source
 from headrace.schemas.codec import BatchCodec, ResolvingCodec
 from headrace.schemas.errors import SchemaError
+from headrace.schemas.json_codec import JsonCodec
 from headrace.schemas.registry import Registry, UnknownSchemaId, value_subject
 from headrace.schemas.wire import NOT_FRAMED, bodies, split
 
 # A stage record holds at most twice the event (float -> double), twice its Kafka key (bytes as text) and an entity key:
 # with these limits it stays below Settings.max_record_bytes, so route refuses nothing that a scorer would wait for.
 MAX_EVENT_BYTES = 400 * 1024
+NOT_REGISTERED = 0  # stands for the schema id of a value of JSON; registries count from 1
 
 
 class Unread(enum.StrEnum):
@@ -32,7 +34,7 @@ class Unread(enum.StrEnum):
     NOT_FRAMED = "not_framed"                    # no Confluent wire header
     UNKNOWN_SCHEMA = "unknown_schema"            # the registry has no such schema id
     INCOMPATIBLE_SCHEMA = "incompatible_schema"  # it has, but the source's schema cannot be read from it
-    UNDECODABLE = "undecodable"                  # not exactly one record of its schema
+    UNDECODABLE = "undecodable"                  # not exactly one record of its schema, not one fitting JSON object
     TOO_LARGE = "too_large"                      # more than MAX_EVENT_BYTES, or a key of more than MAX_KEY_BYTES
 
 
@@ -55,20 +57,20 @@ class SourceDecoder:
     topic : str
         Its topic, whose value subject holds the schema.
     registry : Registry
-        Asked once per schema id; what it raises when it cannot be reached (ServiceError) passes.
+        Asked once per schema id, and never for a source of JSON; what it raises when it cannot be reached
+        (ServiceError) passes.
     """
 
     def __init__(self, source: Source, topic: str, registry: Registry):
         self._registry, self._schema = registry, source.avro
-        self._own = BatchCodec(self._schema)
-        self._codecs: dict[int, BatchCodec | ResolvingCodec] = {
-            registry.register(value_subject(topic), self._schema): self._own
-        }
+        self._own, self._is_json = codec_of(source), source.format == "json"
+        own_id = NOT_REGISTERED if self._is_json else registry.register(value_subject(topic), self._schema)
+        self._codecs: dict[int, BatchCodec | JsonCodec | ResolvingCodec] = {own_id: self._own}
         self._incompatible: dict[int, str] = {}
 
     def decode(self, values: Sequence[bytes | None], keys: Sequence[bytes | None]) -> Decoded:
         """Decode n Kafka values; their keys are only measured."""
-        ids = split(values)
+        ids = _json_ids(values) if self._is_json else split(values)
         unread: list[tuple[int, Unread, str]] = []
         pieces: list[pa.RecordBatch] = []
         places: list[np.ndarray] = []
@@ -80,7 +82,8 @@ class SourceDecoder:
             if isinstance(codec, tuple):
                 unread += [(place, *codec) if values[place] is not None else _null(place) for place in rows]
                 continue
-            batch, good, bad = codec.decode_each(bodies([values[place] for place in rows]))
+            payloads = [values[place] for place in rows]
+            batch, good, bad = codec.decode_each(payloads if self._is_json else bodies(payloads))
             unread += [(rows[at], Unread.UNDECODABLE, words) for at, words in bad]
             pieces.append(batch)
             places.append(np.array(rows, np.int64)[good])
@@ -97,7 +100,7 @@ class SourceDecoder:
         table = pa.Table.from_batches(pieces).take(pa.array(order))
         return table.combine_chunks().to_batches(max_chunksize=max(1, len(order)))[0], index[order]
 
-    def _codec(self, schema_id: int) -> BatchCodec | ResolvingCodec | tuple[Unread, str]:
+    def _codec(self, schema_id: int) -> BatchCodec | JsonCodec | ResolvingCodec | tuple[Unread, str]:
         if schema_id in self._codecs:
             return self._codecs[schema_id]
         if schema_id == NOT_FRAMED:
@@ -119,6 +122,15 @@ class SourceDecoder:
     def _refuse(self, schema_id: int, error: SchemaError) -> tuple[Unread, str]:
         self._incompatible[schema_id] = f"schema {schema_id}: {error}"
         return Unread.INCOMPATIBLE_SCHEMA, self._incompatible[schema_id]
+
+
+def codec_of(source: Source) -> BatchCodec | JsonCodec:
+    """Return the codec of a source's values, as its `format` says."""
+    return JsonCodec(source.avro) if source.format == "json" else BatchCodec(source.avro)
+
+
+def _json_ids(values: Sequence[bytes | None]) -> np.ndarray:
+    return np.array([NOT_FRAMED if value is None else NOT_REGISTERED for value in values], np.int32)
 
 
 def _too_large(what: str, each: Sequence[bytes | None], limit: int) -> dict[int, str]:

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from headrace.features.columns import int64_of, plain
 from headrace.schemas import columns as rules
 from headrace.schemas.errors import SchemaError
+from headrace.schemas.json_values import Unfit
 from headrace.streams.errors import EventFileError
-from headrace.streams.event_shape import Shape, Unfit
+from headrace.streams.event_shape import Shape
 from headrace.streams.event_times import moments
 
 MISFITS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, SchemaError, Unfit)

@@ -12,10 +12,6 @@ from headrace.schemas.columns import arrow_schema
 from headrace.schemas.lint import Node, lint_schema
 
 
-class Unfit(ValueError):
-    """A value is not what the schema says; the message is what was expected."""
-
-
 @dataclass(frozen=True)
 class Shape:
     """The columns a source's file may have; others are ignored.

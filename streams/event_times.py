@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.features.columns import int64_of
-from headrace.streams.event_shape import Unfit
+from headrace.schemas.json_values import Unfit
 
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _NUMBER = r"^[+-]?\d+(\.0*)?$"

@@ -18,10 +18,12 @@ from headrace.features.admission import MAX_EVENT_TIME, MIN_EVENT_TIME
 from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.errors import ServiceError
+from headrace.schemas.json_codec import JsonCodec
 from headrace.schemas.keys import compact_keys, partitions_of
 from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
+from headrace.streams.decoding import codec_of
 from headrace.streams.event_files import Events, event_times
 from headrace.streams.marks import write_marks
 from headrace.streams.offsets import Offsets
@@ -34,12 +36,12 @@ PACE_S = 0.01              # paced events leave in groups of this much time
 
 @dataclass
 class Outlet:
-    """One source topic being written: its codec, schema id and the next offset of each partition."""
+    """One source topic being written: its codec, schema id (None: values of JSON) and next offset per partition."""
 
     topic: str
     source: str
-    codec: BatchCodec
-    schema_id: int
+    codec: BatchCodec | JsonCodec
+    schema_id: int | None
     next_offsets: np.ndarray
 
     def send(
@@ -50,7 +52,9 @@ class Outlet:
         `first_row` is the place of the first one among all events that are written.
         """
         keys = compact_keys([events.rows.column(name) for name in events.source.key])
-        values = frame(self.schema_id, self.codec.encode(events.rows))
+        values = self.codec.encode(events.rows)
+        if self.schema_id is not None:
+            values = frame(self.schema_id, values)
         partition = place(keys, len(self.next_offsets), first_row)
         for number in range(len(self.next_offsets)):
             rows = np.flatnonzero(partition == number).tolist()
@@ -99,9 +103,9 @@ def open_outlets(events: Sequence[Events], names: TopicNames, settings: Settings
             places = [(topic, partition) for partition in range(len(found.partitions))]
             known = offsets.ends(places)  # patient: a topic made a moment ago has no leader yet
             ends = [known[place] for place in places]
-            schema_id = registry.register(value_subject(topic), one.source.avro)
-            codec = BatchCodec(one.source.avro)
-            outlets.append(Outlet(topic, one.source.name, codec, schema_id, np.array(ends, np.int64)))
+            is_json = one.source.format == "json"
+            schema_id = None if is_json else registry.register(value_subject(topic), one.source.avro)
+            outlets.append(Outlet(topic, one.source.name, codec_of(one.source), schema_id, np.array(ends, np.int64)))
     finally:
         watcher.close()
     return outlets
