@@ -8,6 +8,7 @@ long enough that a stream of foreign records does not become a stream of request
 late is found. A registry that is away is retried until a deadline, then it is a ServiceError.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -167,6 +168,59 @@ class Registry:
         with self._lock:
             found = self._ask(f"subject {subject}", lambda: self._client.get_latest_version(subject))
         return found.schema_id, _parsed(found.schema, f"subject {subject}")
+
+    def is_registered(self, subject: str, schema: dict) -> bool:
+        """Whether a schema is one of the subject's versions.
+
+        Raises
+        ------
+        ServiceError
+            The registry is away or refuses access.
+        """
+        offered = Schema(json.dumps(schema, separators=(",", ":")), "AVRO")
+        with self._lock:
+            try:
+                self._ask(f"subject {subject}", lambda: self._client.lookup_schema(subject, offered))
+            except UnknownSchemaId:
+                return False
+        return True
+
+    def accepts(self, subject: str, schema: dict) -> bool:
+        """Whether a schema could be the subject's next version, by the subject's rule; nothing is registered.
+
+        Raises
+        ------
+        SchemaError
+            The schema is refused by lint, or by the registry as no schema.
+        ServiceError
+            The registry is away or refuses access.
+        """
+        lint_schema(schema)
+        offered = Schema(json.dumps(schema, separators=(",", ":")), "AVRO")
+        with self._lock:
+            try:
+                return self._ask(
+                    f"compatibility of {subject}", lambda: self._client.test_compatibility(subject, offered)
+                )
+            except UnknownSchemaId:
+                return True   # the subject does not exist
+
+    def delete(self, subject: str) -> None:
+        """Forget a subject and all its versions for good; nothing, if it does not exist."""
+        def forget() -> None:
+            self._client.delete_subject(subject)
+            self._client.delete_subject(subject, permanent=True)
+
+        with self._lock:
+            with contextlib.suppress(UnknownSchemaId):
+                self._ask(f"delete {subject}", forget)
+            self._ids = {key: given for key, given in self._ids.items() if key[0] != subject}
+
+    def subjects(self, prefix: str) -> list[str]:
+        """The subjects whose names begin with a prefix."""
+        with self._lock:
+            found = self._ask("subjects", self._client.get_subjects)
+        return sorted(subject for subject in found if subject.startswith(prefix))
 
     def close(self) -> None:
         """Close the connections."""

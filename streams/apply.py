@@ -1,58 +1,40 @@
 """Create what a pipeline needs: topics, schemas, and the Feast repository. Safe to repeat.
 
-What exists is left as it is; a topic that has other partitions than its partners is refused, because answers travel in
-the partition of their event.
+`wanted` says what that is, `apply_state` what is there, `apply_plan` what follows from both; this does it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from headrace.features.topology import Topology
 from headrace.models import Pipeline
 from headrace.schemas.errors import ServiceError
-from headrace.schemas.records import drift_counts_schema, drift_report_schema, mark_schema, tick_schema
-from headrace.schemas.registry import Registry, record_subject, value_subject
-from headrace.schemas.topics import TopicNames
+from headrace.schemas.registry import Registry
+from headrace.streams.apply_plan import Action, Step, There, Wanted, plan_steps
+from headrace.streams.apply_state import ANSWER_S, read_schemas, read_topics
 from headrace.streams.settings import Settings
+from headrace.streams.wanted import TopicPlan, topic_plans, wanted_schemas
 
-FOREVER = {"retention.ms": "-1"}
-WEEK = {"retention.ms": str(7 * 86_400_000)}
-REPLAYED = {"message.timestamp.type": "CreateTime", **FOREVER}   # old stamps: retention by time would delete at once
-LIVE = {"message.timestamp.type": "LogAppendTime", **WEEK}       # a stamp is when the event had arrived
+__all__ = ["Application", "TopicPlan", "create_topics", "register_schemas", "topic_plans"]
 
-
-@dataclass(frozen=True)
-class TopicPlan:
-    """A topic to create."""
-
-    name: str
-    partitions: int
-    config: Mapping[str, str] = field(default_factory=dict)
+PARTITIONS = 4              # of what is created, unless asked otherwise
+BROKERS_REPLICATION = -1    # as the brokers' default.replication.factor says
 
 
-def topic_plans(topology: Topology, pipeline: Pipeline, settings: Settings, partitions: int) -> list[TopicPlan]:
-    """Return every topic of a pipeline, sources included."""
-    names = TopicNames(pipeline.name, settings.prefix)
-    plans = [TopicPlan(names.marks, 1, FOREVER), TopicPlan(names.dead_letters, 1, FOREVER)]
-    for number, source in enumerate(topology.sources):
-        plans.append(TopicPlan(names.source(source.topic), partitions, REPLAYED if settings.replay else LIVE))
-        plans.append(TopicPlan(names.late(source.name), 1, WEEK))
-        if number in topology.scored:
-            plans.append(TopicPlan(names.rows(source.name), partitions, WEEK))
-    for stage in topology.stages:
-        plans.append(TopicPlan(names.stage(stage.entity.name), partitions, WEEK))
-        plans += [TopicPlan(names.features(v.name, v.version), partitions, WEEK) for v in stage.view_specs]
-    for model in pipeline.models:
-        plans.append(TopicPlan(names.predictions(model.name), partitions, WEEK))
-        plans.append(TopicPlan(names.drift_counts(model.name), 1, FOREVER))
-        plans.append(TopicPlan(names.drift(model.name), 1, FOREVER))
-    return plans
-
-
-def create_topics(settings: Settings, plans: list[TopicPlan], replication: int = 1) -> list[str]:
+def create_topics(
+    settings: Settings, plans: Sequence[TopicPlan], replication: int = BROKERS_REPLICATION
+) -> list[str]:
     """Create what is missing; return the names created.
 
     Raises
@@ -60,17 +42,16 @@ def create_topics(settings: Settings, plans: list[TopicPlan], replication: int =
     ServiceError
         The broker refuses, or an existing topic has fewer or more partitions than its partners need.
     """
-    admin = AdminClient(settings.client())
-    existing = admin.list_topics(timeout=10).topics
+    existing = read_topics(settings, [plan.name for plan in plans])
     for plan in plans:
-        if plan.name in existing and len(existing[plan.name].partitions) != plan.partitions:
+        if plan.name in existing and existing[plan.name].partitions != plan.partitions:
             raise ServiceError(
-                f"topic {plan.name} has {len(existing[plan.name].partitions)} partitions, expected {plan.partitions}; "
+                f"topic {plan.name} has {existing[plan.name].partitions} partitions, expected {plan.partitions}; "
                 "use another prefix, or ask for that number of partitions"
             )
     missing = [plan for plan in plans if plan.name not in existing]
     wanted = [NewTopic(p.name, p.partitions, replication, config=dict(p.config)) for p in missing]
-    for name, outcome in (admin.create_topics(wanted) if wanted else {}).items():
+    for name, outcome in (AdminClient(settings.client()).create_topics(wanted) if wanted else {}).items():
         try:
             outcome.result(timeout=30)
         except KafkaException as failure:
@@ -80,13 +61,100 @@ def create_topics(settings: Settings, plans: list[TopicPlan], replication: int =
 
 
 def register_schemas(topology: Topology, pipeline: Pipeline, settings: Settings, registry: Registry) -> None:
-    """Register the schemas of events and of everything shared; workers register their own records as they start."""
-    names = TopicNames(pipeline.name, settings.prefix)
-    for source in topology.sources:
-        registry.register(value_subject(names.source(source.topic)), source.avro)
-    registry.register(value_subject(names.marks), mark_schema())
-    for stage in topology.stages:
-        registry.register(record_subject(names.stage(stage.entity.name), tick_schema()), tick_schema())
-    for model in pipeline.models:
-        registry.register(value_subject(names.drift_counts(model.name)), drift_counts_schema())
-        registry.register(value_subject(names.drift(model.name)), drift_report_schema())
+    """Register the schemas of everything the pipeline reads and writes."""
+    for subject, schema in wanted_schemas(topology, pipeline, settings).items():
+        registry.register(subject, schema)
+
+
+class Application:
+    """One pipeline about to be applied to one cluster.
+
+    Parameters
+    ----------
+    pipeline, topology
+    settings : Settings
+        Where the cluster is.
+    registry : Registry
+    feast : Path
+        Folder of the Feast repository.
+    partitions : int, optional
+        Of every source and stage that is created; None: `PARTITIONS`, and those of topics that are there.
+    replication : int
+        Of every topic that is created.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, topology: Topology, settings: Settings, registry: Registry, feast: Path,
+        partitions: int | None = None, replication: int = BROKERS_REPLICATION,
+    ) -> None:
+        self._pipeline, self._topology, self._settings = pipeline, topology, settings
+        self._registry, self._feast, self._replication = registry, feast, replication
+        self._schemas = wanted_schemas(topology, pipeline, settings)
+        self._partitions = partitions
+        self._plans: list[TopicPlan] = []
+
+    def plan(self) -> list[Step]:
+        """Ask the cluster what is there; return what follows from it. Nothing is changed.
+
+        Raises
+        ------
+        ServiceError
+            A service does not answer.
+        """
+        from headrace.streams.feast_setup import feast_there, feast_wanted  # Feast takes seconds to import
+
+        first = self._wanted_topics({})
+        topics = read_topics(self._settings, [plan.name for plan in first])
+        self._plans = self._wanted_topics({name: state.partitions for name, state in topics.items()})
+        schemas = read_schemas(self._registry, self._schemas)
+        wanted = Wanted(self._plans, list(self._schemas), feast_wanted(self._feast, self._topology, self._settings))
+        return plan_steps(wanted, There(topics, schemas, feast_there(self._feast, self._topology, self._settings)))
+
+    def _wanted_topics(self, existing: dict[str, int]) -> list[TopicPlan]:
+        plans = topic_plans(
+            self._topology, self._pipeline, self._settings, self._partitions or PARTITIONS, existing
+        )
+        if self._partitions is not None:
+            return plans
+        return [
+            plan if plan.alike or plan.partitions == 1
+            else replace(plan, partitions=existing.get(plan.name, plan.partitions))
+            for plan in plans
+        ]
+
+    def carry_out(self, steps: Sequence[Step]) -> None:
+        """Do what a plan of this object says, in its order.
+
+        Raises
+        ------
+        ServiceError, SchemaError
+            A service refuses. What was done before stays; applying again goes on from there.
+        """
+        from headrace.streams.feast_setup import apply_feast
+
+        created = {step.name for step in steps if step.kind == "topic" and step.action is Action.CREATE}
+        create_topics(self._settings, [plan for plan in self._plans if plan.name in created], self._replication)
+        _alter([step for step in steps if step.kind == "topic" and step.action is Action.CHANGE], self._settings)
+        for step in steps:
+            if step.kind == "schema":
+                self._registry.register(step.name, self._schemas[step.name])
+        if any(step.kind == "Feast" for step in steps):
+            apply_feast(self._feast, self._topology, self._settings)
+
+
+def _alter(steps: Sequence[Step], settings: Settings) -> None:
+    resources = [
+        ConfigResource(ResourceType.TOPIC, step.name, incremental_configs=[
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in step.config.items()
+        ])
+        for step in steps
+    ]
+    if not resources:
+        return
+    for resource, outcome in AdminClient(settings.client()).incremental_alter_configs(resources).items():
+        try:
+            outcome.result(timeout=ANSWER_S)
+        except KafkaException as failure:
+            reason = failure.args[0].str()
+            raise ServiceError(f"topic {resource.name}: its settings cannot be changed: {reason}") from failure

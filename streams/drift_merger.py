@@ -18,11 +18,12 @@ from headrace.models.artifact import Artifact
 from headrace.models.drift_windows import DriftWindows
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.records import drift_report_schema
-from headrace.schemas.registry import Registry, value_subject
+from headrace.schemas.registry import value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.collect import decode_messages, read_records
 from headrace.streams.producer import GaplessProducer
+from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
 from headrace.streams.status import StatusFile
 
@@ -49,7 +50,7 @@ class DriftMerger:
         status_path: Path | None = None,
     ) -> None:
         self._settings, self._names = settings, TopicNames(pipeline, settings.prefix)
-        self._registry = Registry(settings.registry)
+        self._registry = open_registry(settings)
         self._consumer = Consumer(settings.client(
             group__id=self._names.group("drift"), isolation__level="read_committed", enable__auto__commit=False,
             auto__offset__reset="earliest",

@@ -42,11 +42,11 @@ from headrace.features.feast_encoding import (
 from headrace.features.store_guard import write_rows
 from headrace.features.topology import Topology
 from headrace.schemas.buffers import values_of
-from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.errors import CommitError, ServiceError
 from headrace.streams.feature_rows import FeatureRowReader
 from headrace.streams.logs import event
+from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
 from headrace.streams.status import StatusFile
 from headrace.streams.store import store_client
@@ -102,7 +102,7 @@ class OnlineWriter:
         self._status = StatusFile(status_path)
         self.counts: Counter[str] = Counter(read=0, applied=0, stale=0, superseded=0, unread=0)
         self._written: dict[tuple[str, int], int] = {}  # next offsets: written to the store, not committed yet
-        registry = Registry(settings.registry)
+        registry = open_registry(settings)
         layouts = store_views(topology, store_project(topology.pipeline, settings.prefix))
         self._views = {
             self._names.features(spec.name, spec.version):

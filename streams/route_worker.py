@@ -35,6 +35,7 @@ from headrace.streams.logs import event
 from headrace.streams.marks import Mark, MarkFollower
 from headrace.streams.offsets import Offsets, Partition
 from headrace.streams.producer import GaplessProducer
+from headrace.streams.registry import open_registry
 from headrace.streams.route import SourceRouter, SourceSlice
 from headrace.streams.settings import Settings
 from headrace.streams.status import StatusFile
@@ -286,7 +287,7 @@ def route_host(topology: Topology, settings: Settings, status_path: Path | None)
         stage_partitions[stage.entity.name] = len(existing[topic].partitions)
     producer = GaplessProducer(settings, f"{names.group('route')}.{settings.worker}")
     role = RouteRole(
-        topology, settings, producer, Registry(settings.registry), stage_partitions, StatusFile(status_path)
+        topology, settings, producer, open_registry(settings), stage_partitions, StatusFile(status_path)
     )
     topics = [names.source(source.topic) for source in topology.sources]
     return FaustHost(names.group("route"), topics, role, settings, producer)

@@ -24,7 +24,7 @@ from headrace.features.admission import admit
 from headrace.features.topology import Topology
 from headrace.models.drift import DAY_MS
 from headrace.schemas.codec import BatchCodec
-from headrace.schemas.registry import Registry, value_subject
+from headrace.schemas.registry import value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import bodies, split
 from headrace.streams.clocks import PartitionClock
@@ -32,6 +32,7 @@ from headrace.streams.decoding import SourceDecoder
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.marks import MarkFollower
 from headrace.streams.predictions import Predictor
+from headrace.streams.registry import open_registry
 from headrace.streams.scored import AnswerReader, ScoredSource
 from headrace.streams.settings import Settings
 from headrace.streams.status import StatusFile
@@ -96,7 +97,7 @@ class Scorer:
         self._settings, self._scored = settings, ScoredSource(topology, source)
         self._names = names = TopicNames(topology.pipeline, settings.prefix)
         self._source = topology.sources[source]
-        self._registry = registry = Registry(settings.registry)
+        self._registry = registry = open_registry(settings)
         self._events_topic, self._rows_topic = names.source(self._source.topic), names.rows(self._source.name)
         self._decoder = SourceDecoder(self._source, self._events_topic, registry)
         readers = [AnswerReader(self._scored, stage) for stage in range(len(topology.stages))]

@@ -1,8 +1,8 @@
 """One settings object for every host: where the services are and how often things happen.
 
 Every field can be set by an environment variable ``HEADRACE_<FIELD>`` (``HEADRACE_BOOTSTRAP=broker:9092``); what a
-caller passes by name wins over the environment. Secrets travel in `kafka_options` and in the user part of a URL:
-`described` is the only form that may be logged.
+caller passes by name wins over the environment. Secrets travel in `kafka_options`, `registry_options` and in the user
+part of a URL: `described` is the only form that may be logged.
 """
 
 import re
@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     max_record_bytes: int = Field(900_000, ge=900_000)  # of a stage record: what a readable event gives always fits
     replay_slack_ms: int = Field(300_000, ge=0)  # in a replay: how far (in stamps) a partition may run ahead
     kafka_options: dict[str, Any] = Field(default_factory=dict)  # librdkafka options of every client (TLS, SASL)
+    registry_options: dict[str, Any] = Field(default_factory=dict)  # of confluent's registry client (TLS, credentials)
 
     def client(self, **options: Any) -> dict[str, Any]:
         """Return the librdkafka configuration of a client; `options` (dots written as __) win.
@@ -67,10 +68,11 @@ class Settings(BaseSettings):
         shown: dict[str, Any] = {name: _without_user(value) for name, value in self.model_dump().items()}
         for field in ("redis",):
             shown[field] = re.sub(r"(password|username)=[^,]*", rf"\1={HIDDEN}", shown[field])
-        shown["kafka_options"] = {
-            name: HIDDEN if any(word in name.lower() for word in SECRET_WORDS) else value
-            for name, value in self.kafka_options.items()
-        }
+        for field in ("kafka_options", "registry_options"):
+            shown[field] = {
+                name: HIDDEN if any(word in name.lower() for word in SECRET_WORDS) else _without_user(value)
+                for name, value in shown[field].items()
+            }
         return shown
 
     def __repr__(self) -> str:

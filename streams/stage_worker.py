@@ -30,6 +30,7 @@ from headrace.streams.faust_host import FaustHost
 from headrace.streams.logs import event
 from headrace.streams.offsets import Partition
 from headrace.streams.producer import GaplessProducer
+from headrace.streams.registry import open_registry
 from headrace.streams.role import Position
 from headrace.streams.settings import Settings
 from headrace.streams.snapshots import ShardName, SnapshotStore
@@ -263,6 +264,6 @@ def stage_host(topology: Topology, settings: Settings, status_path: Path | None)
     described = admin.describe_topics(TopicCollection(topics), request_timeout=10)
     topic_ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
     producer = GaplessProducer(settings, f"{names.group(ROLE)}.{settings.worker}")
-    registry, status = Registry(settings.registry), StatusFile(status_path)
+    registry, status = open_registry(settings), StatusFile(status_path)
     role = StageRole(topology, settings, producer, registry, partitions, topic_ids, status)
     return FaustHost(names.group(ROLE), topics, role, settings, producer)

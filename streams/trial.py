@@ -37,6 +37,7 @@ from headrace.streams.errors import EventFileError
 from headrace.streams.event_files import Events, read_events
 from headrace.streams.feast_setup import apply_feast
 from headrace.streams.publish import publish_replay
+from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
 
 STALLED_S = 60.0  # without any group moving: something is broken
@@ -177,7 +178,7 @@ def settings_for(services: Services, plan: TrialPlan, **changes: Any) -> Setting
 
 def prepare(trained: Trained, settings: Settings, plan: TrialPlan) -> Registry:
     """Create topics, schemas and the Feast repository."""
-    registry = Registry(settings.registry)
+    registry = open_registry(settings)
     create_topics(settings, topic_plans(trained.topology, trained.pipeline, settings, plan.partitions))
     register_schemas(trained.topology, trained.pipeline, settings, registry)
     apply_feast(plan.folder / "feast", trained.topology, settings)

@@ -23,6 +23,7 @@ from headrace.streams.evaluation import Comparison, compare_rows, same_bits
 from headrace.streams.event_files import Events
 from headrace.streams.feast_reads import read_entities
 from headrace.streams.publish import places_of
+from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
 from headrace.streams.trial import Trained, TrialPlan
 
@@ -61,7 +62,7 @@ def judge(
     store: FeatureStore,
 ) -> dict[str, Any]:
     """Read everything a run has written and compare it with the replay; returns the report's findings."""
-    registry = Registry(settings.registry)
+    registry = open_registry(settings)
     names = TopicNames(trained.pipeline.name, settings.prefix)
     last = LastRows(trained.topology)
     replayed = replay_scored(trained.topology, events, last.see)

@@ -9,11 +9,15 @@ import pytest
 
 from headrace.infra.embedded.services import Services, embedded_services
 
+ACCOUNTS = {"reader": "not-a-secret"}  # of the Kafka address that asks for a password
+
 
 @pytest.fixture(scope="session")
 def services() -> Iterator[Services]:
     """Kafka, registry and Valkey, started when the first test asks and shared by all; keep apart by `unique` names."""
-    with tempfile.TemporaryDirectory(prefix="headrace-tests-") as folder, embedded_services(Path(folder)) as running:
+    with tempfile.TemporaryDirectory(prefix="headrace-tests-") as folder, embedded_services(
+        Path(folder), accounts=ACCOUNTS
+    ) as running:
         yield running
 
 

@@ -2,12 +2,16 @@
 
 What differs from stock, and why: old events may be replayed (records of any time are accepted and never deleted),
 topics are made on purpose only, groups form without waiting, and internal topics fit one small node.
+
+With accounts it has a second address, where clients have to say who they are (SASL, PLAIN or SCRAM-SHA-512, without
+TLS): how a cluster of one's own is tried out on one machine.
 """
 
 import base64
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -21,6 +25,7 @@ READY_TIMEOUT_S = 120.0    # 3 s
 PROBE_TIMEOUT_S = 0.5
 HEAP_MB = 384
 ANY_TIME_MS = 2**63 - 1
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 PROPERTIES = {
     "process.roles": "broker,controller",
@@ -49,7 +54,9 @@ PROPERTIES = {
 }
 
 
-def start_kafka(children: Children, jars: Sequence[Path], directory: Path, port: int = 0) -> str:
+def start_kafka(
+    children: Children, jars: Sequence[Path], directory: Path, port: int = 0, accounts: Mapping[str, str] = NOBODY
+) -> tuple[str, str]:
     """Start a node with empty logs; blocks until it answers.
 
     Parameters
@@ -61,33 +68,44 @@ def start_kafka(children: Children, jars: Sequence[Path], directory: Path, port:
         For its configuration, logs and topics.
     port : int
         0: any free one.
+    accounts : mapping of str to str
+        Passwords by user name; with any, there is an address for them.
 
     Returns
     -------
-    str
-        Bootstrap address, host:port.
+    bootstrap : str
+        Address, host:port.
+    secured : str
+        The one that asks for user and password; empty without accounts.
 
     Raises
     ------
     ServiceError
         The port is taken, or the node does not come up.
     """
-    return start_on_ports("Kafka", (port, 0), lambda ports: _start(children, jars, directory, *ports))
+    wanted = (port, 0, 0) if accounts else (port, 0)
+    return start_on_ports("Kafka", wanted, lambda ports: _start(children, jars, directory, accounts, *ports))
 
 
-def _start(children: Children, jars: Sequence[Path], directory: Path, port: int, controller: int) -> str:
+def _start(
+    children: Children, jars: Sequence[Path], directory: Path, accounts: Mapping[str, str], port: int, controller: int,
+    secured: int = 0,
+) -> tuple[str, str]:
     cluster = _new_cluster_id()
     home = directory / cluster  # per attempt: the format records the ports
     home.mkdir(parents=True)
     properties = home / "server.properties"
-    properties.write_text(_properties(port, controller, home / "logs"))
+    properties.touch(mode=0o600)
+    properties.write_text(_properties(port, controller, home / "logs", secured, accounts))
     java = (*java_command(HEAP_MB, home / "tmp"), "-cp", ":".join(map(str, jars)))
     tool = (*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", properties)
+    for user, password in accounts.items():
+        tool = (*tool, "--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")
     children.run("Kafka's storage tool", tool, directory / "format.log", FORMAT_TIMEOUT_S)
     child = children.start("Kafka", (*java, "kafka.Kafka", properties), directory / "kafka.log")
     bootstrap = f"{LOOPBACK}:{port}"
     child.wait_ready(lambda: _answers(bootstrap, cluster), READY_TIMEOUT_S)
-    return bootstrap
+    return bootstrap, f"{LOOPBACK}:{secured}" if secured else ""
 
 
 def _answers(bootstrap: str, cluster: str) -> bool:
@@ -108,11 +126,21 @@ def _new_cluster_id() -> str:
             return name
 
 
-def _properties(port: int, controller: int, logs: Path) -> str:
+def _properties(port: int, controller: int, logs: Path, secured: int, accounts: Mapping[str, str]) -> str:
     chosen = {
         "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{controller}",
         "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller}",
         "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
         "log.dirs": str(logs),
     }
+    if secured:
+        for name in ("listeners", "advertised.listeners"):
+            chosen[name] += f",SASL_PLAINTEXT://{LOOPBACK}:{secured}"
+        protocols = PROPERTIES["listener.security.protocol.map"]
+        chosen["listener.security.protocol.map"] = f"{protocols},SASL_PLAINTEXT:SASL_PLAINTEXT"
+        chosen["sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-512"
+        listener, module = "listener.name.sasl_plaintext", "org.apache.kafka.common.security"
+        users = " ".join(f'user_{user}="{password}"' for user, password in accounts.items())
+        chosen[f"{listener}.plain.sasl.jaas.config"] = f"{module}.plain.PlainLoginModule required {users};"
+        chosen[f"{listener}.scram-sha-512.sasl.jaas.config"] = f"{module}.scram.ScramLoginModule required;"
     return "".join(f"{name}={value}\n" for name, value in {**PROPERTIES, **chosen}.items())

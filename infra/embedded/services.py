@@ -1,14 +1,14 @@
 """The three services together: started side by side, stopped together."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.infra.embedded.artifacts import ArtifactCache, cache_folder, read_lock
-from headrace.infra.embedded.kafka import start_kafka
+from headrace.infra.embedded.kafka import NOBODY, start_kafka
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.registry import start_registry
 from headrace.infra.embedded.valkey import start_valkey
@@ -26,11 +26,14 @@ class Services:
         Base URL of the registry's Confluent API.
     redis : str
         The online store, host:port, as Feast writes it.
+    secured : str
+        Kafka for those with an account; empty if there are none.
     """
 
     bootstrap: str
     registry_url: str
     redis: str
+    secured: str = ""
 
     @property
     def redis_url(self) -> str:
@@ -46,7 +49,8 @@ class Services:
 
 @contextmanager
 def embedded_services(
-    directory: Path, *, kafka_port: int = 0, registry_port: int = 0, valkey_port: int = 0
+    directory: Path, *, kafka_port: int = 0, registry_port: int = 0, valkey_port: int = 0,
+    accounts: Mapping[str, str] = NOBODY,
 ) -> Iterator[Services]:
     """Run Kafka, the schema registry and Valkey, empty, until the block ends.
 
@@ -59,6 +63,8 @@ def embedded_services(
         For their files and logs: a folder no other run uses.
     kafka_port, registry_port, valkey_port : int
         0: any free one.
+    accounts : mapping of str to str
+        Passwords by user of Kafka's second address, see `start_kafka`; without any there is none.
 
     Raises
     ------
@@ -74,13 +80,14 @@ def embedded_services(
         starting = ThreadPoolExecutor(3)
         try:
             addresses = [
-                starting.submit(start_kafka, children, jars, directory / "kafka", kafka_port),
+                starting.submit(start_kafka, children, jars, directory / "kafka", kafka_port, accounts),
                 starting.submit(start_registry, children, app, directory / "registry", registry_port),
                 starting.submit(start_valkey, children, directory / "valkey", valkey_port),
             ]
             for done in wait(addresses, return_when=FIRST_EXCEPTION).done:
                 done.result()  # the first failure ends it all, without waiting for the slower ones
-            services = Services(*(address.result() for address in addresses))
+            (bootstrap, secured), registry_url, redis = (address.result() for address in addresses)
+            services = Services(bootstrap, registry_url, redis, secured)
         except BaseException:  # Ctrl-C included: children first, so that nobody goes on waiting for them
             children.close()
             raise

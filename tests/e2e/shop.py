@@ -1,4 +1,4 @@
-"""A shop's pipeline for end-to-end tests: every aggregation, two roles of one entity, null keys, an hourly source."""
+"""A shop's pipeline for end-to-end tests: every aggregation, two roles of one entity, null keys, an hourly source of JSON."""
 
 from headrace.features import Count, Entity, FeatureView, Last, Max, Mean, Min, Source, Std, Sum, field
 from headrace.models import Label, ModelSpec, Pipeline, category, hour_of_day, number, ratio
@@ -25,7 +25,7 @@ payments = Source(
     schema=record("Payment", customer="string", merchant="string", paid="double", refunded="boolean", paid_at="time"),
 )
 rates = Source(
-    "rates", key="currency", event_time="fixed_at",
+    "rates", key="currency", event_time="fixed_at", format="json",
     schema=record("Rate", currency="string", rate="double", fixed_at="time"),
 )
 complaints = Source(

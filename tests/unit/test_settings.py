@@ -1,8 +1,13 @@
 """Settings: from the environment, to a client, and never with a secret into a log."""
 
+import re
+
+import certifi
 import pytest
+from confluent_kafka import Producer
 from pydantic import ValidationError
 
+from headrace.schemas.errors import SettingsError
 from headrace.streams.kafka_security import security_options
 from headrace.streams.logs import event
 from headrace.streams.settings import Settings
@@ -30,11 +35,12 @@ def test_no_secret_is_shown():
     settings = Settings(
         registry="http://me:hidden-1@registry:8080", redis="store:6379,password=hidden-2",
         kafka_options={"sasl.password": "hidden-3", "sasl.username": "me", "ssl.key.password": "hidden-4"},
+        registry_options={"basic.auth.user.info": "me:hidden-5", "timeout": 3},
     )
     for text in (repr(settings), str(settings), event("start", settings=settings)):
         assert "hidden" not in text
         assert "registry:8080" in text
-    assert security_options(settings)["security_protocol"] == "PLAINTEXT"
+    assert security_options(Settings())["security_protocol"] == "PLAINTEXT"
 
 
 def test_both_kafka_clients_are_secured_by_one_setting():
@@ -46,3 +52,27 @@ def test_both_kafka_clients_are_secured_by_one_setting():
         "security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-512", "sasl_plain_username": "me",
         "sasl_plain_password": "p",
     }
+    settings = Settings(kafka_options={
+        "security.protocol": "sasl_ssl", "sasl.mechanisms": "PLAIN", "sasl.username": "me", "sasl.password": "p",
+        "ssl.ca.location": certifi.where(), "ssl.endpoint.identification.algorithm": "none", "linger.ms": 1,
+        "socket.keepalive.enable": True, "connections.max.idle.ms": "60000",
+    })
+    found = security_options(settings)
+    assert found["ssl_context"].cert_store_stats()["x509_ca"] > 50 and not found["ssl_context"].check_hostname
+    assert (found["security_protocol"], found["connections_max_idle_ms"]) == ("SASL_SSL", 60000)
+    Producer(settings.client())  # librdkafka takes them all as they stand
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"sasl.oauthbearer.config": "x"}, "sasl.oauthbearer.config cannot be translated for aiokafka"),
+    ({"ssl.keystore.location": "k.p12"}, "ssl.keystore.location cannot be translated"),
+    ({"security.protocol": "TLS"}, "security.protocol='TLS'; expected one of PLAINTEXT, SSL"),
+    ({"sasl.username": "me"}, "sasl.username has no effect with security.protocol=PLAINTEXT"),
+    ({"security.protocol": "SASL_SSL"}, "no sasl.mechanism"),
+    ({"security.protocol": "SASL_SSL", "sasl.mechanism": "GSSAPI"}, "no sasl.username"),
+    ({"security.protocol": "SSL", "ssl.ca.location": "/nowhere.pem"}, "ssl.ca.location=/nowhere.pem: no such file"),
+    ({"security.protocol": "SSL", "ssl.ca.location": __file__}, "certificates cannot be loaded"),
+])
+def test_what_only_one_client_would_heed_is_refused(options, said):
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        security_options(Settings(kafka_options=options))
