@@ -44,6 +44,9 @@ def trial(
     paced: Annotated[float, typer.Option(min=0, help="Seconds of the latency measurement; 0 leaves it out.")] = 20.0,
     rate: Annotated[float, typer.Option(min=1, help="Events per second in it.")] = 500.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and say how to use it.")] = False,
+    external: Annotated[
+        bool, typer.Option("--external", help="Use the services HEADRACE_… variables name instead of starting some.")
+    ] = False,
 ) -> None:
     """Try a pipeline on files of events: train, stream through real Kafka, compare every value with the replay.
 
@@ -56,10 +59,14 @@ def trial(
 
     def work() -> None:
         nonlocal passed
+        from headrace.streams.external import own_prefix
         from headrace.streams.trial import TrialPlan
         from headrace.streams.trial_run import run_trial
 
-        plan = TrialPlan(pipeline, events, *span, report.parent.absolute(), partitions, workers, rate, paced)
+        prefix = own_prefix() if external else ""
+        plan = TrialPlan(
+            pipeline, events, *span, report.parent.absolute(), partitions, workers, rate, paced, external, prefix
+        )
         passed = run_trial(plan, report, Console(), keep)
 
     told(work)

@@ -61,6 +61,11 @@ class TrialPlan:
         Of every source and stage; processes per role.
     rate_per_s, paced_s : float
         Of the latency measurement; 0 seconds: none.
+    external : bool
+        Whether the services are those of the environment; else they are embedded, and the environment's options for
+        clients are none of theirs.
+    prefix : str
+        Before the name of everything the trial makes on them.
     """
 
     pipeline: str
@@ -72,6 +77,8 @@ class TrialPlan:
     workers: int = 1
     rate_per_s: float = 500.0
     paced_s: float = 20.0
+    external: bool = False
+    prefix: str = ""
 
 
 @dataclass
@@ -168,11 +175,14 @@ def _baseline(model: ModelSpec, topology: Topology, dataset, labels: np.ndarray,
 
 
 def settings_for(services: Services, plan: TrialPlan, **changes: Any) -> Settings:
-    """Return the settings of the trial's workers."""
+    """Return the settings of the trial's workers; a `prefix` among the changes comes behind the trial's."""
+    if not plan.external:
+        changes = {"kafka_options": {}, "registry_options": {}} | changes
     return Settings(
         bootstrap=services.bootstrap, registry=services.registry_url, redis=services.redis,
         state_url=str((plan.folder / "state").absolute()),
-        models_dir=str((plan.folder / "models").absolute()), **changes,
+        models_dir=str((plan.folder / "models").absolute()),
+        **changes | {"prefix": plan.prefix + changes.get("prefix", "")},
     )
 
 

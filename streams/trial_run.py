@@ -3,7 +3,8 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headrace.features.kernel.limits import MAX_CLOCK
+from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services, embedded_services
 from headrace.models import Pipeline, compile_pipeline
 from headrace.schemas.topics import TopicNames
 from headrace.streams.cluster import Cluster, compact_plan
 from headrace.streams.errors import EventFileError, SettingsError
-from headrace.streams.latency import measure_latency
+from headrace.streams.external import check_reachable, remove_all
+from headrace.streams.latency import LIVE_PREFIX, measure_latency
 from headrace.streams.pipelines import load_pipeline
+from headrace.streams.settings import Settings
 from headrace.streams.trial import (
     Steps,
     TrialPlan,
@@ -76,14 +80,15 @@ def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], boo
     if not any(len(events[source].between(plan.train_until, plan.until).stamps) for source in topology.scored):
         scored = ", ".join(topology.sources[source].name for source in topology.scored)
         raise EventFileError(f"{plan.events}: no events of {scored} arrived in the span to stream; move its ends")
+    if plan.external:
+        check_reachable(Settings())   # before minutes of training
     _make_room(plan.folder)
     total = sum(len(one.stamps) for one in events)
     with steps.step("train", f"training on the events before the cut ({total:,} events in the files)"):
         trained = train_models(pipeline, topology, events, plan, labels)
     part = streamed_part(topology, events, plan)
     count = sum(len(one.stamps) for one in part)
-    steps.announce("starting Kafka, the schema registry and Valkey")
-    with embedded_services(plan.folder / "services") as services, Children() as children:
+    with _services(plan, topology, steps, keep) as services, Children() as children:
         settings = settings_for(services, plan, replay=True)
         with steps.step("stream", f"streaming {count:,} events through {plan.workers} worker(s) per role"):
             # Live events follow a replay that is kept, so its partitions do not end: their clocks are now at now.
@@ -103,6 +108,25 @@ def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], boo
         if keep:
             _stay(services, plan, pipeline, children)
     return passed
+
+
+@contextmanager
+def _services(plan: TrialPlan, topology: Topology, steps: Steps, keep: bool) -> Iterator[Services]:
+    """The services of a trial: made for it and gone with it, or those of the environment, left as they were found."""
+    if not plan.external:
+        steps.announce("starting Kafka, the schema registry and Valkey")
+        with embedded_services(plan.folder / "services") as services:
+            yield services
+        return
+    settings = Settings()
+    steps.announce(f"using {settings.described()['bootstrap']}; all that is made there begins with {plan.prefix}")
+    try:
+        yield Services(settings.bootstrap, settings.registry, settings.redis)
+    finally:
+        if not keep:
+            prefixes = [plan.prefix, plan.prefix + LIVE_PREFIX]
+            for left in remove_all(settings, topology.pipeline, prefixes):
+                steps.announce(f"could not be removed: {left}")
 
 
 def _make_room(folder: Path) -> None:
@@ -191,11 +215,13 @@ def _how_to_use(services: Services, plan: TrialPlan, names: TopicNames, pipeline
     models = pipeline.models
     sources = [names.source(source.topic) for source in compile_pipeline(pipeline).sources]
     public = [topic(model.name) for model in models for topic in (names.predictions, names.drift)]
-    return [
-        "", "Everything stays up until Ctrl-C. In another terminal:", "",
+    addresses = [f"export HEADRACE_PREFIX={plan.prefix}"] if plan.external else [
         f"export HEADRACE_BOOTSTRAP={services.bootstrap}",
         f"export HEADRACE_REGISTRY={services.registry_url}",
-        f"export HEADRACE_REDIS={services.redis}", "",
+        f"export HEADRACE_REDIS={services.redis}",
+    ]
+    return [
+        "", "Everything stays up until Ctrl-C. In another terminal:", "", *addresses, "",
         f"produce   {', '.join(sources)}",
         f"consume   {', '.join(public)}",
         f'look up   FeatureStore("{plan.folder / "feast"}").get_online_features(…)',

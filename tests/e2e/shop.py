@@ -1,4 +1,4 @@
-"""A shop's pipeline for end-to-end tests: every aggregation, two roles of one entity, null keys, an hourly source of JSON."""
+"""A shop's pipeline for end-to-end tests: every aggregation, two roles of one entity, null keys, hourly JSON."""
 
 from headrace.features import Count, Entity, FeatureView, Last, Max, Mean, Min, Source, Std, Sum, field
 from headrace.models import Label, ModelSpec, Pipeline, category, hour_of_day, number, ratio

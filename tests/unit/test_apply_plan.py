@@ -99,15 +99,22 @@ def record(*fields):
                                                      for f in fields]}
 
 
+def time(unit):
+    return {"type": "long", "logicalType": f"timestamp-{unit}"}
+
+
+def symbols(*each):
+    return {"type": "enum", "name": "E", "symbols": list(each)}
+
+
 @pytest.mark.parametrize(("earlier", "later", "found"), [
     (("x", "int"), ("x", "long"), []),
     (("x", "long"), ("x", "int"), [("x", "was long and is int; restore its type")]),
     (("x", ["null", "int"]), ("x", "int"), [("x", "could be null and no longer can; allow null again")]),
     (("x", "int"), ("x", ["null", "int"]), []),
-    (("x", {"type": "long", "logicalType": "timestamp-millis"}), ("x", {"type": "long", "logicalType":
-     "timestamp-micros"}), [("x", "was timestamp-millis and is timestamp-micros; restore its unit")]),
-    (("x", {"type": "enum", "name": "E", "symbols": ["a", "b"]}), ("x", {"type": "enum", "name": "E", "symbols": ["a"]}),
-     [("x", "no longer has the symbol b; put it back")]),
+    (("x", time("millis")), ("x", time("micros")),
+     [("x", "was timestamp-millis and is timestamp-micros; restore its unit")]),
+    (("x", symbols("a", "b")), ("x", symbols("a")), [("x", "no longer has the symbol b; put it back")]),
     (("x", record(("y", "int"))), ("x", record(("y", "int"), ("z", "int"), ("u", "int", 0))),
      [("x.z", "is new and has no default; give it one")]),
 ])
