@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from headrace.schemas import columns
+from headrace.schemas.buffers import valid_of, values_of
 from headrace.schemas.codec import BatchCodec, Each, judge
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.json_values import Unfit, plain_value
@@ -125,10 +126,10 @@ class JsonCodec:
         doubtful = np.zeros(len(payloads), bool)
         for (_, node), array in zip(self.tree.fields, arrays, strict=True):
             if array.null_count and not node.nullable:
-                doubtful |= array.is_null().to_numpy(zero_copy_only=False)
+                doubtful |= ~valid_of(array)
             if node.symbols:
                 known = pc.or_kleene(pc.is_in(array, pa.array(node.symbols)), pc.is_null(array))
-                doubtful |= ~known.to_numpy(zero_copy_only=False)
+                doubtful |= ~values_of(known)
         # The schema allows no null where doubtful rows have one, so it is not given before they are judged.
         batch = pa.RecordBatch.from_arrays(arrays, schema=self.arrow_schema)
         return batch, np.flatnonzero(doubtful)
@@ -261,7 +262,7 @@ def _read_as(kind: pa.DataType) -> pa.DataType:
 def _fitted(array: pa.Array, node: Node, kind: pa.DataType) -> pa.Array | None:
     """A column as the reader gave it in its type; None where Python might read it otherwise."""
     if pa.types.is_floating(kind):
-        values = array.drop_null().to_numpy(zero_copy_only=False)
+        values = values_of(array.drop_null())
         if np.any((values == 0) & np.signbit(values)):  # -0 is an integer in Python, and has no sign
             return None
         return array.cast(kind, safe=False)
@@ -280,9 +281,8 @@ def _fitted(array: pa.Array, node: Node, kind: pa.DataType) -> pa.Array | None:
 
 
 def _floored(microseconds: pa.Array) -> pa.Array:
-    valid = microseconds.is_valid().to_numpy(zero_copy_only=False)
-    values = microseconds.fill_null(0).to_numpy(zero_copy_only=False)
-    return pa.array(values // 1_000, pa.int64(), mask=~valid)  # NumPy floors; Arrow would cut towards 1970
+    values = values_of(microseconds) // 1_000  # NumPy floors; Arrow would cut towards 1970
+    return pa.array(values, pa.int64(), mask=~valid_of(microseconds))
 
 
 def _as_text(value: object) -> str:
