@@ -109,11 +109,6 @@ def test_stock_feast_reads_the_newest_rows(kept):
     assert re.search(r"'count_1h': \[\d+, \d+\]", printed), printed
 
 
-def test_topics_schemas_and_feast_can_be_prepared_in_python(kept):
-    kept.run("prepare", HEADRACE_PREFIX="own.")
-    assert (kept.folder / "feast" / "registry.db").exists()
-
-
 def test_ctrl_c_ends_a_kept_trial_and_everything_it_started(kept):
     kept.process.send_signal(signal.SIGINT)
     assert kept.process.wait(60) == 0, (kept.folder / "out").read_text()
