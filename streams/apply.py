@@ -9,7 +9,6 @@ from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -22,7 +21,7 @@ from headrace.models import Pipeline
 from headrace.schemas.errors import ServiceError
 from headrace.schemas.registry import Registry
 from headrace.streams.apply_plan import Action, Step, There, Wanted, plan_steps
-from headrace.streams.apply_state import ANSWER_S, read_schemas, read_topics
+from headrace.streams.apply_state import ANSWER_S, quiet_admin, read_schemas, read_topics
 from headrace.streams.settings import Settings
 from headrace.streams.wanted import TopicPlan, topic_plans, wanted_schemas
 
@@ -51,7 +50,8 @@ def create_topics(
             )
     missing = [plan for plan in plans if plan.name not in existing]
     wanted = [NewTopic(p.name, p.partitions, replication, config=dict(p.config)) for p in missing]
-    for name, outcome in (AdminClient(settings.client()).create_topics(wanted) if wanted else {}).items():
+    admin = quiet_admin(settings)   # held: one that is let go takes its requests with it
+    for name, outcome in (admin.create_topics(wanted) if wanted else {}).items():
         try:
             outcome.result(timeout=30)
         except KafkaException as failure:
@@ -152,7 +152,8 @@ def _alter(steps: Sequence[Step], settings: Settings) -> None:
     ]
     if not resources:
         return
-    for resource, outcome in AdminClient(settings.client()).incremental_alter_configs(resources).items():
+    admin = quiet_admin(settings)
+    for resource, outcome in admin.incremental_alter_configs(resources).items():
         try:
             outcome.result(timeout=ANSWER_S)
         except KafkaException as failure:

@@ -1,6 +1,6 @@
 """What a cluster has of what a pipeline needs: topics with their settings, schemas with the registry's judgement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
@@ -14,6 +14,11 @@ from headrace.streams.settings import Settings
 ANSWER_S = 10.0     # the longest a broker's answer may take
 
 
+def quiet_admin(settings: Settings, heard: Callable[[KafkaError], None] = lambda error: None) -> AdminClient:
+    """Return a client for somebody who looks on: what it cannot do is told in our words, not in its own log."""
+    return AdminClient(settings.client(log_level=0, error_cb=heard))
+
+
 def read_topics(settings: Settings, names: Sequence[str]) -> dict[str, TopicState]:
     """Return those of some topics that are there.
 
@@ -23,7 +28,7 @@ def read_topics(settings: Settings, names: Sequence[str]) -> dict[str, TopicStat
         No broker answers, it does not let us in, or it does not show its topics' settings.
     """
     complaints: list[str] = []
-    admin = AdminClient(settings.client(error_cb=lambda error: complaints.append(error.str())))
+    admin = quiet_admin(settings, lambda error: complaints.append(error.str()))
     try:
         listed = admin.list_topics(timeout=ANSWER_S).topics
     except KafkaException as error:

@@ -4,22 +4,24 @@ Everything a trial makes begins with a prefix that no other run has: topics, gro
 Feast project and with it the keys of the online store. So it touches nothing else, and what begins so can be removed.
 """
 
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException
 from redis.exceptions import RedisError
 
 from headrace.features.feast_encoding import store_project
 from headrace.schemas.errors import SchemaError, ServiceError
-from headrace.streams.apply_state import ANSWER_S, read_topics
+from headrace.streams.apply_state import ANSWER_S, quiet_admin, read_topics
 from headrace.streams.kafka_security import security_options
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
 from headrace.streams.store import store_client
 
 KEYS_PER_CALL = 1_000
+RETRY_S = 0.5
 
 
 def own_prefix() -> str:
@@ -63,21 +65,36 @@ def remove_all(settings: Settings, pipeline: str, prefixes: Sequence[str]) -> li
 
 
 def _remove_topics(settings: Settings, prefix: str) -> Iterator[str]:
-    admin = AdminClient(settings.client())
+    admin = quiet_admin(settings)
     try:
         topics = [name for name in admin.list_topics(timeout=ANSWER_S).topics if name.startswith(prefix)]
         groups = [g.group_id for g in admin.list_consumer_groups(request_timeout=ANSWER_S).result().valid]
     except KafkaException as error:
         yield f"topics and groups {prefix}…: {error.args[0].str()}"
         return
+    deleted = admin.delete_topics(topics, operation_timeout=3 * ANSWER_S) if topics else {}
+    for name, error in _failures(deleted).items():
+        yield f"topic {name}: {error.str()}"
     mine = [group for group in groups if group.startswith(prefix)]
-    outcomes = admin.delete_topics(topics, operation_timeout=3 * ANSWER_S) if topics else {}
-    outcomes |= admin.delete_consumer_groups(mine, request_timeout=ANSWER_S) if mine else {}
+    # Static members do not say that they leave: a group has them until their sessions have timed out.
+    deadline = time.monotonic() + settings.session_timeout_s + ANSWER_S
+    while mine:
+        failed = _failures(admin.delete_consumer_groups(mine, request_timeout=ANSWER_S))
+        mine = [name for name, error in failed.items() if error.code() == KafkaError.NON_EMPTY_GROUP]
+        if time.monotonic() > deadline or len(mine) < len(failed):
+            yield from (f"group {name}: {error.str()}" for name, error in failed.items())
+            return
+        time.sleep(RETRY_S)
+
+
+def _failures(outcomes: Mapping[str, Future]) -> dict[str, KafkaError]:
+    found = {}
     for name, outcome in outcomes.items():
         try:
             outcome.result()
-        except KafkaException as error:
-            yield f"{name}: {error.args[0].str()}"
+        except KafkaException as failure:
+            found[name] = failure.args[0]
+    return found
 
 
 def _remove_subjects(settings: Settings, prefix: str) -> Iterator[str]:

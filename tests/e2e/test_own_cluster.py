@@ -39,7 +39,7 @@ def cluster(services, unique, tmp_path, monkeypatch) -> Settings:
                "sasl.password": PASSWORD}
     for name, value in {
         "BOOTSTRAP": services.secured, "REGISTRY": services.registry_url, "REDIS": services.redis, "PREFIX": unique,
-        "KAFKA_OPTIONS": json.dumps(options), "REGISTRY_OPTIONS": json.dumps({"basic.auth.user.info": "me:any"}),
+        "SESSION_TIMEOUT_S": "6", "KAFKA_OPTIONS": json.dumps(options), "REGISTRY_OPTIONS": json.dumps({"basic.auth.user.info": "me:any"}),
     }.items():
         monkeypatch.setenv(f"HEADRACE_{name}", value)
     return Settings()
