@@ -214,6 +214,7 @@ class Registry:
         with self._lock:
             with contextlib.suppress(UnknownSchemaId):
                 self._ask(f"delete {subject}", forget)
+            self._client.clear_latest_caches()
             self._ids = {key: given for key, given in self._ids.items() if key[0] != subject}
 
     def subjects(self, prefix: str) -> list[str]:

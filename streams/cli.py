@@ -92,10 +92,10 @@ def run(
         from headrace.streams.logs import start_logging
         from headrace.streams.pipelines import load_pipeline
         from headrace.streams.roles import Work, run_roles
-        from headrace.streams.settings import Settings
+        from headrace.streams.settings import environment_settings
 
         start_logging()
-        run_roles(roles, Work.of(load_pipeline(pipeline), Settings(), status))
+        run_roles(roles, Work.of(load_pipeline(pipeline), environment_settings(), status))
 
     told(work)
 

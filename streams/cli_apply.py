@@ -31,9 +31,9 @@ def apply(
         from headrace.streams.kafka_security import security_options
         from headrace.streams.pipelines import load_pipeline
         from headrace.streams.registry import open_registry
-        from headrace.streams.settings import Settings
+        from headrace.streams.settings import environment_settings
 
-        settings, console = Settings(), Console()
+        settings, console = environment_settings(), Console()
         security_options(settings)   # what only the workers' client would refuse is refused now
         loaded = load_pipeline(pipeline)
         application = Application(

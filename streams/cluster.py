@@ -70,7 +70,7 @@ class Cluster:
 
     def _environment(self, plan: WorkerPlan) -> Mapping[str, str]:
         settings = self._settings.model_copy(update={"worker": plan.worker})
-        values = settings.model_dump(exclude_defaults=True)
+        values = settings.model_dump()   # all of them: what the environment says otherwise is not meant for these
         # One thread each: workers are processes, and NumPy's own threads would only fight over the cores.
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}
         return threads | {

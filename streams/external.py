@@ -17,7 +17,7 @@ from headrace.schemas.errors import SchemaError, ServiceError
 from headrace.streams.apply_state import ANSWER_S, quiet_admin, read_topics
 from headrace.streams.kafka_security import security_options
 from headrace.streams.registry import open_registry
-from headrace.streams.settings import Settings
+from headrace.streams.settings import Settings, environment_settings
 from headrace.streams.store import store_client
 
 KEYS_PER_CALL = 1_000
@@ -26,7 +26,7 @@ RETRY_S = 0.5
 
 def own_prefix() -> str:
     """Return a prefix nobody else has, behind that of the environment."""
-    return f"{Settings().prefix}trial-{uuid.uuid4().hex[:8]}."
+    return f"{environment_settings().prefix}trial-{uuid.uuid4().hex[:8]}."
 
 
 def check_reachable(settings: Settings) -> None:

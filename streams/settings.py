@@ -8,8 +8,11 @@ part of a URL: `described` is the only form that may be logged.
 import re
 from typing import Any
 
-from pydantic import Field
+import pydantic_settings
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from headrace.schemas.errors import SettingsError
 
 SECRET_WORDS = ("password", "secret", "token", "ssl.key", "oauthbearer", "credential", "user.info")
 HIDDEN = "***"
@@ -79,6 +82,26 @@ class Settings(BaseSettings):
         return f"Settings({self.described()})"
 
     __str__ = __repr__
+
+
+def environment_settings() -> Settings:
+    """Return the settings of the environment.
+
+    Raises
+    ------
+    SettingsError
+        A variable has a value that cannot be; the value itself, which may be a secret, is not repeated.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        said = "; ".join(
+            f"HEADRACE_{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}"
+            for each in error.errors(include_url=False, include_input=False)
+        )
+        raise SettingsError(f"{said}; correct it, or take it out of the environment") from None
+    except pydantic_settings.SettingsError as error:
+        raise SettingsError(f"{error}; expected JSON, like {{\"security.protocol\": \"SSL\"}}") from None
 
 
 def _without_user(value: Any) -> Any:

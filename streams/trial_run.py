@@ -24,7 +24,7 @@ from headrace.streams.errors import EventFileError, SettingsError
 from headrace.streams.external import check_reachable, remove_all
 from headrace.streams.latency import LIVE_PREFIX, measure_latency
 from headrace.streams.pipelines import load_pipeline
-from headrace.streams.settings import Settings
+from headrace.streams.settings import environment_settings
 from headrace.streams.trial import (
     Steps,
     TrialPlan,
@@ -81,7 +81,7 @@ def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], boo
         scored = ", ".join(topology.sources[source].name for source in topology.scored)
         raise EventFileError(f"{plan.events}: no events of {scored} arrived in the span to stream; move its ends")
     if plan.external:
-        check_reachable(Settings())   # before minutes of training
+        check_reachable(environment_settings())   # before minutes of training
     _make_room(plan.folder)
     total = sum(len(one.stamps) for one in events)
     with steps.step("train", f"training on the events before the cut ({total:,} events in the files)"):
@@ -118,7 +118,7 @@ def _services(plan: TrialPlan, topology: Topology, steps: Steps, keep: bool) -> 
         with embedded_services(plan.folder / "services") as services:
             yield services
         return
-    settings = Settings()
+    settings = environment_settings()
     steps.announce(f"using {settings.described()['bootstrap']}; all that is made there begins with {plan.prefix}")
     try:
         yield Services(settings.bootstrap, settings.registry, settings.redis)

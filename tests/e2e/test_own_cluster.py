@@ -37,10 +37,12 @@ def cluster(services, unique, tmp_path, monkeypatch) -> Settings:
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     options = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": USER,
                "sasl.password": PASSWORD}
-    for name, value in {
+    variables = {
         "BOOTSTRAP": services.secured, "REGISTRY": services.registry_url, "REDIS": services.redis, "PREFIX": unique,
-        "SESSION_TIMEOUT_S": "6", "KAFKA_OPTIONS": json.dumps(options), "REGISTRY_OPTIONS": json.dumps({"basic.auth.user.info": "me:any"}),
-    }.items():
+        "KAFKA_OPTIONS": json.dumps(options), "REGISTRY_OPTIONS": json.dumps({"basic.auth.user.info": "me:any"}),
+        "SESSION_TIMEOUT_S": "6",   # a trial's groups are there until these are over
+    }
+    for name, value in variables.items():
         monkeypatch.setenv(f"HEADRACE_{name}", value)
     return Settings()
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from headrace.schemas.errors import SettingsError
 from headrace.streams.kafka_security import security_options
 from headrace.streams.logs import event
-from headrace.streams.settings import Settings
+from headrace.streams.settings import Settings, environment_settings
 
 
 def test_settings_come_from_the_environment_and_arguments_win(monkeypatch):
@@ -29,6 +29,17 @@ def test_a_wrong_name_or_value_is_refused():
         Settings(bootstrapp="x")
     with pytest.raises(ValidationError, match="session_timeout_s"):
         Settings(session_timeout_s=1)
+
+
+def test_a_wrong_variable_is_told_without_its_value(monkeypatch):
+    monkeypatch.setenv("HEADRACE_KAFKA_OPTIONS", '{"sasl.password": "hidden"')
+    with pytest.raises(SettingsError, match='"kafka_options".*expected JSON') as told:
+        environment_settings()
+    assert "hidden" not in str(told.value)
+    monkeypatch.setenv("HEADRACE_KAFKA_OPTIONS", '["hidden"]')
+    with pytest.raises(SettingsError, match="HEADRACE_KAFKA_OPTIONS: Input should be a valid dictionary") as told:
+        environment_settings()
+    assert "hidden" not in str(told.value)
 
 
 def test_no_secret_is_shown():
