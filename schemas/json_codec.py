@@ -3,8 +3,8 @@
 An Avro schema says which fields there are and of which types; members it does not name are ignored, a missing one is
 null. As with Avro there are two paths with equal results:
 
-* **reference**: ``json.loads`` and `json_values`, value by value; 7 us for a record of 8 fields on our machine;
-* **fast**: Arrow's reader, 1.6 us. It serves flat records, and only batches of which it can be sure; the others are
+* **reference**: ``json.loads`` and `json_values`, value by value; 10 us for a record of 8 fields on our machine;
+* **fast**: Arrow's reader, 3 us. It serves flat records, and only batches of which it can be sure; the others are
   halved until what is odd stands alone.
 
 When it is sure. Values are joined by newlines and read as one text. Each must begin with ``{`` and end with ``}``: then

@@ -124,8 +124,8 @@ def _sources(pipeline: Pipeline, names: TopicNames, scored: set[str]) -> Table:
         uses = [use for use, members in (("features", updating), ("scoring", scored), ("labels", labels))
                 if source.name in members]
         _row(
-            table, source.name, names.source(source.topic) + (", JSON" if source.format == "json" else ""), ", ".join(source.key), source.event_time,
-            source.allowed_lateness, ", ".join(uses),
+            table, source.name, names.source(source.topic) + (", JSON" if source.format == "json" else ""),
+            ", ".join(source.key), source.event_time, source.allowed_lateness, ", ".join(uses),
         )
     return table
 
