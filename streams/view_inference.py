@@ -1,0 +1,56 @@
+"""Views worth beginning with: what has lately happened to the entities that a scored event names."""
+
+from collections.abc import Sequence
+
+from headrace.streams.column_roles import Column
+from headrace.streams.column_words import PLACE_WORDS
+from headrace.streams.label_joins import match
+from headrace.streams.nice_durations import said, windows_for
+from headrace.streams.proposal import EntityProposal, LabelProposal, ViewProposal
+from headrace.streams.time_inference import Timed
+
+MOST_VIEWS = 8
+MOST_NUMBERS = 3   # measures per view
+
+
+def views_of(
+    files: Sequence[Timed], scored: Timed, label: LabelProposal, entities: Sequence[EntityProposal]
+) -> list[ViewProposal]:
+    """Return views of every entity on every source that names it, the scored source first."""
+    ordered = [scored, *(one for one in files if one is not scored)]
+    found: list[ViewProposal] = []
+    for entity in entities:
+        for one in ordered:
+            column = one.column(entity.key)
+            if column is not None and column.kind == entity.kind and not _foretells(one, scored, label):
+                found.append(_view(one, column, entity, label, one is scored))
+    return found[:MOST_VIEWS]
+
+
+def _foretells(one: Timed, scored: Timed, label: LabelProposal) -> bool:
+    """Whether a source says the label of an event no later than the event itself: it must not be counted, then."""
+    if one.name != label.source or one is scored or ("within" in dict(label.arguments)):
+        return False
+    key = dict(label.arguments)["on"].strip('"')
+    delays = match(scored, one, key).delays_ms
+    return bool((delays <= 0).mean() > 0.01) if len(delays) else False
+
+
+def _view(one: Timed, key: Column, entity: EntityProposal, label: LabelProposal, is_scored: bool) -> ViewProposal:
+    gap_ms = one.span_ms / max(key.per_value * one.scale, 1)
+    windows = windows_for(gap_ms, one.span_ms)
+    hidden = label.uses if is_scored else frozenset()
+    numbers = [
+        column for column in one.columns
+        if column.is_number and column.name not in hidden and not column.words & PLACE_WORDS
+    ]
+    truths = [c for c in one.columns if c.kind == "boolean" and c.can_be_named and c.name not in hidden]
+    features: list[tuple[str, str | None, tuple[str, ...]]] = [("Count", None, windows)]
+    features += [("Mean", column.name, windows) for column in numbers[:MOST_NUMBERS]]
+    features += [("Mean", column.name, windows[-1:]) for column in truths[:MOST_NUMBERS]]
+    if numbers and is_scored:
+        features.append(("Std", numbers[0].name, windows[-1:]))
+    elif numbers:
+        features += [("Last", column.name, windows[-1:]) for column in numbers[:MOST_NUMBERS]]
+    what = f"What has lately happened in {one.name} to this {entity.name}; typically one event in {said(gap_ms)}."
+    return ViewProposal(f"{entity.name}_{one.name}", one.name, entity, tuple(features), what)
