@@ -164,7 +164,7 @@ class Column:
         """Whether it has few values that are no measure."""
         return (
             self.can_be_named and 2 <= self.distinct <= MANY_VALUES
-            and (self.kind in ("string", "boolean") or (self.kind == "long" and self.is_id_like))
+            and (self.kind == "boolean" or (self.kind == "string" and not self.is_id_like))
         )
 
     @cached_property

@@ -31,12 +31,11 @@ class Nameable:
     def proposed(self, taken: set[str]) -> EntityProposal:
         """As an entity; ``customer_id`` names the entity customer."""
         short = self.name
-        for ending in ("_id", "Id", "_code", "_key", "_uuid"):
+        for ending in ("_id", "Id", "_code", "_key", "_uuid", "_no", "_number"):
             short = short.removesuffix(ending) or short
         name = short if short not in taken else self.name
-        where = f"in {' and '.join(self.sources)}" if len(self.sources) > 1 else f"in {self.sources[0]}"
-        each = f"{self.events_each:,.0f} events each" if self.events_each < 1e6 else "millions of events each"
-        return EntityProposal(name, self.name, self.kind, f"{where}, typically {each}")
+        where = f"in {len(self.sources)} sources" if len(self.sources) > 1 else f"in {self.sources[0]}"
+        return EntityProposal(name, self.name, self.kind, f"{where}, typically {self.events_each:,.0f} events each")
 
 
 def nameables(files: Sequence[Timed]) -> list[Nameable]:
@@ -68,14 +67,18 @@ def entities_in(scored: Timed, candidates: Sequence[Nameable]) -> list[EntityPro
     return chosen
 
 
-def key_of(one: Timed, candidates: Sequence[Nameable]) -> tuple[str, str]:
+def key_of(one: Timed, candidates: Sequence[Nameable], joined: str | None = None) -> tuple[str, str]:
     """Return the key of a source and why: what events come in order by, and what spreads them over partitions.
+
+    `joined` is the field that the label is joined on, if it is.
 
     Raises
     ------
     EventFileError
         No field is a text or a whole number that names something.
     """
+    if joined is not None and (column := one.column(joined)) and not column.nullable:
+        return column.name, "the label is joined on it, and it is never null"
     for candidate in candidates:
         column = one.column(candidate.name)
         if column is None or column.kind != candidate.kind or column.nullable or column.is_unique:

@@ -135,7 +135,7 @@ def _sampled(path: Path, most_rows: int) -> Sample:
     for piece in pieces:
         names = piece.schema.names
         twice.update(name for name in names if names.count(name) > 1)
-        for name in set(names) - twice:
+        for name in (name for name in names if name not in twice):
             part = piece.column(name)
             known = kinds.get(name, "null")
             kind = kind_of_cells(part, known) if is_csv else kind_of_values(part)

@@ -107,7 +107,8 @@ def _leaks(scored: Timed, label: LabelProposal) -> frozenset[str]:
 
 
 def _source(one: Timed, candidates: Sequence[Nameable], label: LabelProposal) -> SourceProposal:
-    key, why = key_of(one, candidates)
+    joined = dict(label.arguments).get("on") if label.source else None
+    key, why = key_of(one, candidates, joined and joined.strip('"'))
     event_id = event_id_of(one)
     # What is only known later is null in a live event; the schema has to allow it.
     late = label.uses if one.name == label.scores else frozenset()

@@ -106,7 +106,7 @@ def _outcomes(other: Timed, found: Match, key: Column, measured: bool) -> Iterat
     for column in other.columns:
         truth = column.truth
         if truth is not None and column.can_be_named:
-            strength = 9.0 if (column.words | source_words) & OUTCOME_WORDS else 7.5
+            strength = 11.0 if (column.words | source_words) & OUTCOME_WORDS else 7.5
             what = f"{column.name} of {other.name} is true or false"
             yield column.name, truth[0], found.lifted(truth[1]), strength, what
         elif column.is_number and not column.words & PLACE_WORDS and np.isfinite(column.numbers).any():

@@ -125,12 +125,13 @@ def _source(source: SourceProposal, variables: _Variables) -> str:
         "nonfinite": "missing" if source.nonfinite_is_missing else None,
     }
     arguments += [f'{word}="{value}"' for word, value in optional.items() if value is not None]
-    return _comment(" ".join(said)) + f"{variables.of('events', source.name)} = {_call('Source', arguments)}"
+    opening = f"{variables.of('events', source.name)} = "
+    return _comment(" ".join(said)) + opening + _call("Source", arguments, 0, len(opening))
 
 
 def _entity(entity: EntityProposal, variables: _Variables) -> str:
-    variable = variables.of("entity", entity.name)
-    return f'{variable} = Entity("{entity.name}", {{"{entity.key}": {_PYTHON[entity.kind]}}})  # {entity.reason}'
+    declared = f'Entity("{entity.name}", {{"{entity.key}": {_PYTHON[entity.kind]}}})'
+    return f"{variables.of('entity', entity.name)} = {declared}  # {entity.reason}"
 
 
 def _view(view: ViewProposal, variables: _Variables) -> str:
@@ -143,8 +144,11 @@ def _view(view: ViewProposal, variables: _Variables) -> str:
         f'    "{view.name}", version=1, source={variables.of("events", view.source)}, '
         f'entity={variables.of("entity", view.entity.name)}, on={{"{key}": "{key}"}},\n'
     )
+    line = f"    features=[{', '.join(features)}],\n"
+    if len(line) > WIDTH:
+        line = f"    features=[\n{_filled(features, 8)}\n    ],\n"
     return (
-        f"{variables.of('view', view.name)} = FeatureView(\n{head}    features=[\n{_filled(features, 8)}\n    ],\n"
+        f"{variables.of('view', view.name)} = FeatureView(\n{head}{line}"
         f'    description="{view.description}",\n)'
     )
 
@@ -166,13 +170,13 @@ def _model(proposal: PipelineProposal, variables: _Variables) -> str:
         + f"{_model_variable(proposal, variables)} = ModelSpec(\n"
         + f'    "{label.name}", scores={variables.of("events", label.scores)}, threshold=0.5,\n'
         + f"    inputs=[\n{_filled([*plain, *views], 8)}\n{doubtful}    ],\n"
-        + f"    label={_call('Label', arguments, 4)},\n)"
+        + f"    label={_call('Label', arguments, 4, len('label=,'))},\n)"
     )
 
 
-def _call(word: str, arguments: list[str], indent: int = 0) -> str:
+def _call(word: str, arguments: list[str], indent: int, before: int) -> str:
     line = f"{word}({', '.join(arguments)})"
-    if indent + len(line) <= WIDTH - 20:
+    if indent + before + len(line) < WIDTH:
         return line
     return f"{word}(\n{_filled(arguments, indent + 4)}\n{' ' * indent})"
 

@@ -68,7 +68,7 @@ def check_package_name(name: str) -> None:
         raise SettingsError(str(error)) from None
     for path in (Path(name), Path(f"{name}.py")):
         if path.exists():
-            raise SettingsError(f"{path.absolute()} is there already and stays as it is; choose another name or move it")
+            raise SettingsError(f"{path.absolute()} is there already, and stays; choose another name or move it")
     if importlib.util.find_spec(name) is not None:
         raise SettingsError(f"{name} is an installed module, which the new one would hide; choose another name")
 
@@ -112,12 +112,11 @@ def _source(source: SourceProposal) -> Table:
 
 
 def _entities(proposal: PipelineProposal) -> Table:
-    table = _table("features", "entity or view", "of", "why")
+    table = _table("features", "entity, view", "by, over", "why")
     for entity in proposal.entities:
         _row(table, entity.name, entity.key, entity.reason)
     for view in proposal.views:
-        windows = sorted({window for _, _, windows in view.features for window in windows}, key=len)
-        _row(table, view.name, f"{view.source} by {view.entity.key}", f"{', '.join(windows)}: {view.description}")
+        _row(table, view.name, f"last {' and '.join(view.features[0][2])}", view.description)
     for one in proposal.inputs:
         if one.doubt is not None:
             _row(table, "no input", one.code, one.doubt)

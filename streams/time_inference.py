@@ -120,7 +120,8 @@ def _why(chosen: Column, others: list[Column]) -> str:
     if not others:
         return f"the only column of times{gaps}"
     names = ", ".join(other.name for other in others)
-    return f"rises in {rising:.0%} of the rows{gaps}; other times: {names}"
+    ordered = f"rises in {rising:.0%} of the rows" if rising > 0.6 else "earlier than others"
+    return f"{ordered}{gaps}; other times: {names}"
 
 
 def _lateness(behind: np.ndarray, reasons: dict[str, str]) -> str | None:

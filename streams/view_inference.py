@@ -9,21 +9,21 @@ from headrace.streams.nice_durations import said, windows_for
 from headrace.streams.proposal import EntityProposal, LabelProposal, ViewProposal
 from headrace.streams.time_inference import Timed
 
-MOST_VIEWS = 8
-MOST_NUMBERS = 3   # measures per view
+MOST_VIEWS = 10
+MOST_NUMBERS = 3   # measures per view that are averaged
+MOST_LAST = 6      # and whose newest value is taken
 
 
 def views_of(
     files: Sequence[Timed], scored: Timed, label: LabelProposal, entities: Sequence[EntityProposal]
 ) -> list[ViewProposal]:
-    """Return views of every entity on every source that names it, the scored source first."""
-    ordered = [scored, *(one for one in files if one is not scored)]
-    found: list[ViewProposal] = []
-    for entity in entities:
-        for one in ordered:
-            column = one.column(entity.key)
-            if column is not None and column.kind == entity.kind and not _foretells(one, scored, label):
-                found.append(_view(one, column, entity, label, one is scored))
+    """Return views of the entities on the sources that name them: every entity on the label's source before others."""
+    usual = sorted(files, key=lambda one: (one.name != label.source, one is not scored))
+    found = [
+        _view(one, column, entity, label, one is scored)
+        for one in usual if not _foretells(one, scored, label)
+        for entity in entities if (column := one.column(entity.key)) is not None and column.kind == entity.kind
+    ]
     return found[:MOST_VIEWS]
 
 
@@ -51,6 +51,6 @@ def _view(one: Timed, key: Column, entity: EntityProposal, label: LabelProposal,
     if numbers and is_scored:
         features.append(("Std", numbers[0].name, windows[-1:]))
     elif numbers:
-        features += [("Last", column.name, windows[-1:]) for column in numbers[:MOST_NUMBERS]]
-    what = f"What has lately happened in {one.name} to this {entity.name}; typically one event in {said(gap_ms)}."
+        features += [("Last", column.name, windows[-1:]) for column in numbers[:MOST_LAST]]
+    what = f"Events in {one.name} of this {entity.name}: typically one in {said(gap_ms)}."
     return ViewProposal(f"{entity.name}_{one.name}", one.name, entity, tuple(features), what)
