@@ -22,12 +22,12 @@ def nice_at_least(length_ms: float, most_ms: float = NICE_MS[-1]) -> str:
 
 
 def windows_for(gap_ms: float, span_ms: float) -> tuple[str, ...]:
-    """Return a window of a handful of events and one of some thirty, neither longer than a fifth of the span.
+    """Return a window of a handful of events and one of some thirty, neither longer than a quarter of the span.
 
     >>> windows_for(gap_ms=1_800_000, span_ms=30 * 86_400_000), windows_for(86_400_000, 20 * 86_400_000)
     (('3h', '1d'), ('3d',))
     """
-    chosen = [nice_at_least(gap_ms * events, span_ms / 5) for events in (4, 30)]
+    chosen = [nice_at_least(gap_ms * events, span_ms / 4) for events in (4, 30)]
     return tuple(dict.fromkeys(chosen))
 
 

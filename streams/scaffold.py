@@ -140,15 +140,15 @@ def _view(view: ViewProposal, variables: _Variables) -> str:
         written = f'"{windows[0]}"' if len(windows) == 1 else "[" + ", ".join(f'"{window}"' for window in windows) + "]"
         features.append(f"{word}({written})" if column is None else f'{word}("{column}", {written})')
     key = view.entity.key
-    head = (
-        f'    "{view.name}", version=1, source={variables.of("events", view.source)}, '
-        f'entity={variables.of("entity", view.entity.name)}, on={{"{key}": "{key}"}},\n'
-    )
+    head = [
+        f'"{view.name}"', "version=1", f"source={variables.of('events', view.source)}",
+        f"entity={variables.of('entity', view.entity.name)}", f'on={{"{key}": "{key}"}}',
+    ]
     line = f"    features=[{', '.join(features)}],\n"
     if len(line) > WIDTH:
         line = f"    features=[\n{_filled(features, 8)}\n    ],\n"
     return (
-        f"{variables.of('view', view.name)} = FeatureView(\n{head}{line}"
+        f"{variables.of('view', view.name)} = FeatureView(\n{_filled(head, 4)}\n{line}"
         f'    description="{view.description}",\n)'
     )
 
@@ -165,10 +165,10 @@ def _model(proposal: PipelineProposal, variables: _Variables) -> str:
     views = [variables.of("view", view.name) for view in proposal.views]
     plain = [one.code for one in proposal.inputs if one.doubt is None]
     doubtful = "".join(f"        # {one.code}: {one.doubt}\n" for one in proposal.inputs if one.doubt is not None)
+    head = [f'"{label.name}"', f"scores={variables.of('events', label.scores)}", "threshold=0.5"]
     return (
         _comment(f"Label: {label.reason}. {label.comment}")
-        + f"{_model_variable(proposal, variables)} = ModelSpec(\n"
-        + f'    "{label.name}", scores={variables.of("events", label.scores)}, threshold=0.5,\n'
+        + f"{_model_variable(proposal, variables)} = ModelSpec(\n{_filled(head, 4)}\n"
         + f"    inputs=[\n{_filled([*plain, *views], 8)}\n{doubtful}    ],\n"
         + f"    label={_call('Label', arguments, 4, len('label=,'))},\n)"
     )
