@@ -133,7 +133,7 @@ def _followed(scored: Timed, other: Timed, candidates: Sequence[Nameable]) -> It
             continue
         truth = next((column.truth for column in other.columns if column.truth and column.words & OUTCOME_WORDS), None)
         waits = until_next(scored, other, entity.key, None if truth is None else truth[1] == 1)
-        within = min(_windows_to_ask(scored), key=lambda text: abs(_log_odds(_share_within(waits, text)) + 1.4))
+        within = _best_window(scored, waits, 0.2)
         rate = _share_within(waits, within)
         if 0.005 < rate < 0.8:
             value = truth[0] if truth else f'~field("{entity.key}").is_null()'
@@ -154,14 +154,16 @@ def _again(scored: Timed, candidates: Sequence[Nameable]) -> Iterator[LabelPropo
         gap_ms = scored.span_ms / max(column.per_value * scored.scale, 1)
         within = nice_at_least(gap_ms / 2, scored.span_ms / 10)
         waits = until_next(scored, scored, entity.key)
+        if scored.sample.is_whole:
+            within = _best_window(scored, waits, 0.5)
         rate = _share_within(waits, within)
-        if not scored.sample.is_whole or 0.02 < rate < _USUAL:
+        if not scored.sample.is_whole or 0.02 < rate < 0.9:
             yield LabelProposal(
                 name=f"{entity.name}_again", scores=scored.name, source=scored.name,
                 arguments=(("on", f'"{entity.key}"'), ("value", f'~field("{entity.key}").is_null()'),
                            ("within", f'"{within}"')),
                 strength=3.0, positives=rate if scored.sample.is_whole else None,
-                reason=f"whether the same {entity.name} has another event within {within}, about its usual distance",
+                reason=f"whether the same {entity.name} has another event within {within}",
                 comment=f"A template, for want of an outcome in the files: does this {entity.name} come again soon?",
             )
 
@@ -190,9 +192,11 @@ def _share_within(waits: np.ndarray, within: str) -> float:
     return float((waits <= duration_ms(within, "label")).mean())  # NaN, nothing follows, is not less
 
 
-def _windows_to_ask(scored: Timed) -> list[str]:
-    fitting = [text for text, ms in zip(NICE, NICE_MS, strict=True) if ms <= scored.span_ms / 10]
-    return fitting or [NICE[0]]
+def _best_window(scored: Timed, waits: np.ndarray, rate: float) -> str:
+    """The window in which nearest to a share of the events is followed by another; a tenth of the span at most."""
+    fitting = [text for text, ms in zip(NICE, NICE_MS, strict=True) if ms <= scored.span_ms / 10] or [NICE[0]]
+    wanted = _log_odds(rate)
+    return min(fitting, key=lambda text: abs(_log_odds(_share_within(waits, text)) - wanted))
 
 
 def _log_odds(rate: float) -> float:

@@ -51,7 +51,7 @@ def package_files(name: str, proposal: PipelineProposal, folder: str) -> dict[st
     name
         Of the package and the pipeline.
     folder
-        Of the event files, as the user says it.
+        Name of the folder of the event files.
     """
     files = {"__init__.py": f'"""The pipeline {name}; see `{name}.pipeline`."""\n'}
     files["pipeline.py"] = pipeline_module(name, proposal, folder)

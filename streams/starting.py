@@ -46,7 +46,7 @@ def start_pipeline(name: str, events: Path, announce: Callable[[str], None] = la
         announce(f"looking at {path}")
         samples.append(sample_file(path))
     proposal = propose(samples)
-    files = package_files(name, proposal, str(events))
+    files = package_files(name, proposal, events.resolve().name)
     # Written aside and then moved, so that the folder is there whole or not at all.
     with tempfile.TemporaryDirectory(dir=".", prefix=f".{name}-") as draft:
         for inside, text in files.items():

@@ -67,10 +67,10 @@ def _write_discharges(path: Path, random, patients, admitted, burden) -> None:
     there = [n for n in np.argsort(left, kind="stable") if random.random() < 0.97]
     with path.open("w") as file:
         for n in there:
+            bill = None if random.random() < 0.1 else round(float(random.lognormal(7, 1)), 2)
             file.write(json.dumps({
                 "stay_id": f"S{n:05d}", "patient_id": int(patients[n]), "left_at": _moment(left[n]).isoformat(),
-                "complication": bool(bad[n]), "bill": None if random.random() < 0.1 else round(float(random.lognormal(7, 1)), 2),
-                "codes": ["I10"],
+                "complication": bool(bad[n]), "bill": bill, "codes": ["I10"],
             }) + "\n")
 
 

@@ -73,10 +73,8 @@ def test_init_says_what_it_assumed_and_why(told):
 
 
 def test_what_init_writes_is_clean_and_passes_the_check(told, folder):
-    judged = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length=120", "--select=E,F,I,B,UP,SIM", "hospital"],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length=120", "--select=E,F,I,B,UP,SIM"]
+    judged = subprocess.run([*ruff, "hospital"], cwd=folder, capture_output=True, text=True, check=False)
     assert judged.returncode == 0, judged.stdout
     result = run(LINES[1])
     assert result.exit_code == 0, result.output
