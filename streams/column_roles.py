@@ -51,7 +51,7 @@ class Column:
             return replace(column, unit=column._unit_needed())
         if column.kind == "double" and column.is_id_like and column._is_whole:  # 17.0: how pandas writes ids with gaps
             whole = pc.if_else(pc.is_nan(column.values), pa.scalar(None, pa.float64()), column.values).cast(pa.int64())
-            return replace(column, kind="long", values=whole, nullable=column.nullable or whole.null_count > 0)
+            return replace(column, kind="long", values=whole, nullable=True)
         if column.kind == "long" and column.words & TIME_WORDS:
             return column._as_moments()
         return column
@@ -119,11 +119,18 @@ class Column:
         known = int(self.known.sum())
         return known > 1 and self.distinct >= 0.98 * known
 
-    @cached_property
-    def per_value(self) -> float:
-        """Events of the value of a typical event: the median over events of how often their value occurs."""
+    def events_each(self, scale: float) -> float:
+        """How often the value of a typical event occurs in a file of `scale` times the sampled rows.
+
+        In a sample an event sees itself and its share of the others of its value; few of them are averaged, because
+        half an event is no median.
+        """
         codes = self.codes[self.codes >= 0]
-        return float(np.median(np.bincount(codes)[codes])) if len(codes) else 0.0
+        if not len(codes):
+            return 0.0
+        others = np.bincount(codes)[codes] - 1
+        typical = float(np.median(others))
+        return 1 + scale * (typical if scale == 1 or typical >= 5 else float(others.mean()))
 
     @cached_property
     def ms(self) -> np.ndarray:

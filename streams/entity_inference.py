@@ -47,7 +47,7 @@ def nameables(files: Sequence[Timed]) -> list[Nameable]:
                 columns.setdefault((column.name, column.kind), []).append((one, column))
     found = []
     for (name, kind), places in columns.items():
-        events_each = max(column.per_value * (1 if column.is_unique else one.scale) for one, column in places)
+        events_each = max(column.events_each(1.0 if column.is_unique else one.scale) for one, column in places)
         distinct = max(column.distinct for _, column in places)
         id_like = places[0][1].is_id_like
         worth = id_like or len(places) > 1 or distinct > MANY_VALUES

@@ -31,8 +31,8 @@ PIECE_ROWS = 10_000
 BLOCK_BYTES = 1 << 20       # of text read at a time
 ROW_GROUPS = 20             # of a Parquet file that has far more rows than the sample
 _UNREADABLE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, csv.Error, OSError, UnicodeError)
-_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NO_NAME = "no name for an Avro field: letters, digits and underscores; rename it if it matters"
+_AVRO_NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
+_NO_NAME = "no name for an Avro field (letters, digits, underscores, not two in front): rename it if it matters"
 _WHY = {
     MIXED: "numbers in some rows, text in others: no Avro type holds both",
     NESTED: "nested values or bytes: nothing a view or a model reads",

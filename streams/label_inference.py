@@ -151,7 +151,7 @@ def _followed(scored: Timed, other: Timed, candidates: Sequence[Nameable]) -> It
 def _again(scored: Timed, candidates: Sequence[Nameable]) -> Iterator[LabelProposal]:
     for entity in entities_in(scored, candidates)[:1]:
         column = scored.column(entity.key)
-        gap_ms = scored.span_ms / max(column.per_value * scored.scale, 1)
+        gap_ms = scored.span_ms / max(column.events_each(scored.scale), 1)
         within = nice_at_least(gap_ms / 2, scored.span_ms / 10)
         waits = until_next(scored, scored, entity.key)
         if scored.sample.is_whole:

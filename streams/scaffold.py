@@ -164,7 +164,11 @@ def _model(proposal: PipelineProposal, variables: _Variables) -> str:
         arguments.insert(0, variables.of("events", label.source))
     views = [variables.of("view", view.name) for view in proposal.views]
     plain = [one.code for one in proposal.inputs if one.doubt is None]
-    doubtful = "".join(f"        # {one.code}: {one.doubt}\n" for one in proposal.inputs if one.doubt is not None)
+    hours = [] if not any("hour_of_day" in code for code in plain) else [
+        '        # hours and days are UTC; where people make the events: tz="Europe/Berlin"\n'
+    ]
+    doubts = [one for one in proposal.inputs if one.doubt is not None]
+    doubtful = "".join([*hours, *(f"        # {one.code}: {one.doubt}\n" for one in doubts)])
     head = [f'"{label.name}"', f"scores={variables.of('events', label.scores)}", "threshold=0.5"]
     return (
         _comment(f"Label: {label.reason}. {label.comment}")

@@ -37,7 +37,7 @@ def _foretells(one: Timed, scored: Timed, label: LabelProposal) -> bool:
 
 
 def _view(one: Timed, key: Column, entity: EntityProposal, label: LabelProposal, is_scored: bool) -> ViewProposal:
-    gap_ms = one.span_ms / max(key.per_value * one.scale, 1)
+    gap_ms = one.span_ms / max(key.events_each(one.scale), 1)
     windows = windows_for(gap_ms, one.span_ms)
     hidden = label.uses if is_scored else frozenset()
     numbers = [

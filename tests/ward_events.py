@@ -18,7 +18,7 @@ DAY_MS = 86_400_000
 DAYS = 60
 
 
-def write_ward(folder: Path, seed: int = 11, stays: int = 2_500) -> Path:
+def write_ward(folder: Path, seed: int = 11, stays: int = 1_500) -> Path:
     """Write admissions.csv, vitals.parquet and discharges.jsonl; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
