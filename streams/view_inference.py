@@ -17,14 +17,17 @@ MOST_LAST = 6      # and whose newest value is taken
 def views_of(
     files: Sequence[Timed], scored: Timed, label: LabelProposal, entities: Sequence[EntityProposal]
 ) -> list[ViewProposal]:
-    """Return views of the entities on the sources that name them: every entity on the label's source before others."""
+    """Return views of the entities on the sources that name them: of every source the first two, then the others."""
     usual = sorted(files, key=lambda one: (one.name != label.source, one is not scored))
-    found = [
-        _view(one, column, entity, label, one is scored)
-        for one in usual if not _foretells(one, scored, label)
-        for entity in entities if (column := one.column(entity.key)) is not None and column.kind == entity.kind
-    ]
-    return found[:MOST_VIEWS]
+    found: list[tuple[int, ViewProposal]] = []
+    for one in usual:
+        if _foretells(one, scored, label):
+            continue
+        named = [entity for entity in entities if (c := one.column(entity.key)) is not None and c.kind == entity.kind]
+        for place, entity in enumerate(named):
+            found.append((place // 2, _view(one, one.column(entity.key), entity, label, one is scored)))
+    found.sort(key=lambda ranked: ranked[0])  # stable: within a round the label's source comes first
+    return [view for _, view in found[:MOST_VIEWS]]
 
 
 def _foretells(one: Timed, scored: Timed, label: LabelProposal) -> bool:

@@ -18,7 +18,7 @@ DAY_MS = 86_400_000
 DAYS = 60
 
 
-def write_ward(folder: Path, seed: int = 11, stays: int = 1_500) -> Path:
+def write_ward(folder: Path, seed: int = 11, stays: int = 2_500) -> Path:
     """Write admissions.csv, vitals.parquet and discharges.jsonl; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
@@ -27,7 +27,7 @@ def write_ward(folder: Path, seed: int = 11, stays: int = 1_500) -> Path:
     age, pain = random.integers(18, 96, stays), np.round(random.normal(4, 2, stays), 1)
     _write_admissions(folder / "admissions.csv", random, patients, admitted, age, pain)
     pulse = _write_vitals(folder / "vitals.parquet", random, patients, admitted, pain)
-    _write_discharges(folder / "discharges.jsonl", random, patients, admitted, age + pulse)
+    _write_discharges(folder / "discharges.jsonl", random, patients, admitted, age + 2 * pulse)
     return folder
 
 
@@ -63,7 +63,7 @@ def _write_vitals(path: Path, random, patients, admitted, pain) -> np.ndarray:
 
 def _write_discharges(path: Path, random, patients, admitted, burden) -> None:
     left = admitted + (random.lognormal(0.5, 0.5, len(patients)) * DAY_MS).astype(np.int64)
-    bad = random.random(len(patients)) < 1 / (1 + np.exp((170 - burden) / 12))
+    bad = random.random(len(patients)) < 1 / (1 + np.exp((270 - burden) / 12))
     there = [n for n in np.argsort(left, kind="stable") if random.random() < 0.97]
     with path.open("w") as file:
         for n in there:
