@@ -1,4 +1,4 @@
-"""The command line: ``headrace check``, ``trial``, ``apply``, ``run``."""
+"""The command line: its verbs, each in a module of its own or here."""
 
 import sys
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.console import Console
 
 from headrace.streams.cli_apply import apply
 from headrace.streams.cli_common import PipelineOption, instant, told
+from headrace.streams.cli_init import init
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -101,6 +102,7 @@ def run(
 
 
 app.command()(apply)
+app.command()(init)
 
 if __name__ == "__main__":
     sys.exit(app())
