@@ -10,6 +10,7 @@ from rich.console import Console
 from headrace.streams.cli_apply import apply
 from headrace.streams.cli_common import PipelineOption, instant, told
 from headrace.streams.cli_init import init
+from headrace.streams.cli_produce import produce
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -103,6 +104,7 @@ def run(
 
 app.command()(apply)
 app.command()(init)
+app.command()(produce)
 
 if __name__ == "__main__":
     sys.exit(app())

@@ -68,6 +68,12 @@ class Events:
         keys = None if self.kafka_keys is None else self.kafka_keys.slice(lo, hi - lo)
         return Events(self.source, self.rows.slice(lo, hi - lo), self.stamps[lo:hi], keys)
 
+    def take(self, rows: np.ndarray) -> "Events":
+        """Return the events at some rows, which rise."""
+        at = pa.array(rows)
+        keys = None if self.kafka_keys is None else self.kafka_keys.take(at)
+        return Events(self.source, self.rows.take(at), self.stamps[rows], keys)
+
     def where(self, keep: np.ndarray) -> "Events":
         """Return the events a boolean mask keeps."""
         keys = None if self.kafka_keys is None else self.kafka_keys.filter(pa.array(keep))

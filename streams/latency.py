@@ -20,7 +20,7 @@ from headrace.streams.accounting import Accounting
 from headrace.streams.cluster import Cluster, default_plan
 from headrace.streams.collect import decode_messages
 from headrace.streams.event_files import Events
-from headrace.streams.publish import publish_paced
+from headrace.streams.publish import publish_live, steady
 from headrace.streams.settings import Settings
 from headrace.streams.trial import STALLED_S, Trained, TrialPlan, prepare, settings_for
 
@@ -83,12 +83,12 @@ def measure_latency(
     cluster.start(default_plan(plan.workers))
     accounting = Accounting(trained.topology, settings, plan.partitions)
     # The first events load code, compile and connect; they only count as done when everybody has committed them.
-    publish_paced(latest(events, WARM_EVENT_COUNT), plan.rate_per_s, names, settings, registry)
+    publish_live(latest(events, WARM_EVENT_COUNT), steady(plan.rate_per_s), names, settings, registry)
     accounting.settle_scored(STALLED_S, cluster.check)
     watch = ArrivalWatch(settings, [names.predictions(m.name) for m in trained.pipeline.models], registry)
     started_ms = time.time_ns() / 1e6
     count = int(plan.rate_per_s * (plan.paced_s + WARM_UP_S))
-    publish_paced(latest(events, count), plan.rate_per_s, names, settings, registry)
+    publish_live(latest(events, count), steady(plan.rate_per_s), names, settings, registry)
     accounting.settle_scored(STALLED_S, cluster.check)
     sent, arrived = watch.finish()
     overtaken = cluster.stage_total("overtaken")

@@ -1,8 +1,8 @@
-"""Put events from files into the source topics: as a replay of what arrived when, or paced as if they arrived now.
+"""Put events from files into the source topics: as a replay of what arrived when, or live, as fast as one likes.
 
 A replay writes the stamps of the files as record timestamps and, after each slab, one mark per partition: "up to this
-offset, the clock is this". The last marks say that the partition has ended. Paced events take the broker's clock: every
-time field is moved so that the event time is now.
+offset, the clock is this". The last marks say that the partition has ended. Live events take the broker's clock; they
+may be moved in time, every time field of them, so that the event time is now.
 """
 
 import time
@@ -31,7 +31,10 @@ from headrace.streams.producer import GaplessProducer
 from headrace.streams.settings import Settings
 
 SLAB_EVENT_COUNT = 20_000  # events between two rounds of marks: clocks of empty partitions move this often
-PACE_S = 0.01              # paced events leave in groups of this much time
+PACE_S = 0.01              # live events leave in groups of this much time
+LIVE_COUNT = 20_000        # and of at most so many
+
+Pace = Callable[[float], int]   # seconds since the start -> how many events are due
 
 
 @dataclass
@@ -181,26 +184,61 @@ def publish_replay(
     return sent
 
 
-def publish_paced(
-    events: Sequence[Events], rate_per_s: float, names: TopicNames, settings: Settings, registry: Registry,
-    until: Callable[[], bool] = lambda: False,
+def publish_live(
+    events: Sequence[Events], pace: Pace, names: TopicNames, settings: Settings, registry: Registry, *,
+    restamp: bool = True, until: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """Write events in arrival order at a steady rate, their times moved to now; return how many were sent."""
+    """Write events in arrival order; return how many were sent. What was begun is delivered, also after Ctrl-C.
+
+    Parameters
+    ----------
+    pace : callable
+        `steady`, `as_it_was` or `at_once`.
+    restamp : bool
+        Move the times of every event so that it happens when it is sent.
+    until : callable
+        Asked between groups: whether to stop.
+    progress : callable
+        Called with the number of events of each group.
+    """
     outlets = open_outlets(events, names, settings, registry)
     producer = GaplessProducer(settings, "headrace-publish")
     which, row = in_arrival_order(events)
     started, sent = time.monotonic(), 0
-    while sent < len(which) and not until():
-        due = min(len(which), int((time.monotonic() - started) * rate_per_s))
-        for number, outlet in enumerate(outlets):
-            rows = row[sent:due][which[sent:due] == number]
-            if len(rows):
-                outlet.send(producer, _moved_to(events[number], rows, time.time_ns() // 1_000_000), None)
-        sent = max(sent, due)
-        producer.poll()
-        time.sleep(PACE_S)
-    producer.flush()
+    try:
+        while sent < len(which) and not until():
+            due = min(len(which), sent + LIVE_COUNT, pace(time.monotonic() - started))
+            for number, outlet in enumerate(outlets):
+                rows = row[sent:due][which[sent:due] == number]
+                if len(rows):
+                    now_ms = time.time_ns() // 1_000_000
+                    outlet.send(producer, _moved_to(events[number], rows, now_ms) if restamp else
+                                events[number].take(rows), None)
+            progress(due - sent)
+            if due - sent < LIVE_COUNT:
+                time.sleep(PACE_S)
+            sent = due
+            producer.poll()
+    finally:
+        producer.flush()
     return sent
+
+
+def steady(rate_per_s: float) -> Pace:
+    """So many events per second."""
+    return lambda elapsed_s: int(elapsed_s * rate_per_s)
+
+
+def as_it_was(events: Sequence[Events], times: float) -> Pace:
+    """As the events had arrived, so many times as fast."""
+    stamps = np.sort(np.concatenate([one.stamps for one in events]))
+    return lambda elapsed_s: int(np.searchsorted(stamps - stamps[:1].sum(), elapsed_s * 1000 * times, side="right"))
+
+
+def at_once(elapsed_s: float) -> int:
+    """All of them are due."""
+    return 2**62
 
 
 def in_arrival_order(events: Sequence[Events]) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +254,7 @@ def _moved_to(events: Events, rows: np.ndarray, now_ms: int) -> Events:
 
     Where the event time is null or absurd, by (now - stamp): such an event is as wrong now as it was then.
     """
-    batch = events.rows.take(pa.array(rows))
+    batch = events.take(rows).rows
     happened = event_times(events.source, batch)
     usable = (happened >= MIN_EVENT_TIME) & (happened <= MAX_EVENT_TIME)
     shift_ms = now_ms - np.where(usable, happened, events.stamps[rows])

@@ -16,7 +16,7 @@ from headrace.streams.collect import read_table
 from headrace.streams.dataset import replay_scored
 from headrace.streams.evaluation import Comparison, same_bits
 from headrace.streams.event_files import Events
-from headrace.streams.publish import publish_paced
+from headrace.streams.publish import publish_live, steady
 from headrace.streams.recorded import read_recorded
 from headrace.streams.trial import STALLED_S
 from headrace.streams.trial_report import LastRows, dead_letters, feast_parity, late_counts, streamed_matrix
@@ -58,7 +58,7 @@ class Live:
             meddle(time.monotonic() - started)
             return False
 
-        publish_paced(events, RATE_PER_S, self.names, self.running.settings, self.registry, step)
+        publish_live(events, steady(RATE_PER_S), self.names, self.running.settings, self.registry, until=step)
 
     def ready(self, routes: int = 1) -> None:
         """Wait until every partition has an owner and every shard a clock."""

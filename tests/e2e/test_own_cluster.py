@@ -1,6 +1,7 @@
 """The README's "On your own cluster", command by command: embedded services play the cluster, with SASL in front."""
 
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from headrace.schemas.registry import Registry
 from headrace.streams.cli import app
+from headrace.streams.offsets import Offsets
 from headrace.streams.settings import Settings
 from tests.conftest import ACCOUNTS
 from tests.e2e.shop_events import write_events
@@ -80,3 +82,15 @@ def test_apply_shows_its_plan_carries_it_out_and_has_nothing_to_do_the_second_ti
     assert f"{cluster.prefix}shop.stage.customer" in printed and "done: " in printed and PASSWORD not in printed
     assert "nothing to do" in run(carry_out)
     assert (Path("feast") / "registry.db").exists()
+
+
+def test_files_are_produced_to_the_topics_of_a_cluster(cluster):
+    run(commands("apply")[1])
+    (line,) = commands("produce")
+    printed = run(line)
+    assert re.search(r"([1-9][\d,]*) of \1 events sent to .*orders", printed) and PASSWORD not in printed
+    again = run(f"{line.partition(' --rate')[0]} --source orders --from 2023-11-16 --until 2023-11-17")
+    ends = Offsets(cluster, "any").ends([(f"{cluster.prefix}orders", 0)])
+    assert "events sent" in again and all(end > 0 for end in ends.values())
+    outcome = CliRunner().invoke(app, [*shlex.split(line)[1:], "--source", "oders"], env={"COLUMNS": "300"})
+    assert outcome.exit_code == 1 and "did you mean orders?" in outcome.output

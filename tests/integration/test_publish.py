@@ -13,8 +13,8 @@ from headrace.schemas.errors import ServiceError
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.collect import read_records, read_topic
-from headrace.streams.event_files import read_events
-from headrace.streams.publish import places_of, publish_paced, publish_replay
+from headrace.streams.event_files import event_times, read_events
+from headrace.streams.publish import as_it_was, at_once, places_of, publish_live, publish_replay, steady
 from headrace.streams.settings import Settings
 
 T = 1_357_016_400_000
@@ -92,7 +92,7 @@ def test_paced_events_happen_as_they_are_sent(events, place):
     some = [one.between(T, T + 60) for one in events]
     count = sum(len(one.stamps) for one in some)
     started = time.time_ns() // 1_000_000
-    assert publish_paced(some, 1_000, names, settings, registry) == count
+    assert publish_live(some, steady(1_000), names, settings, registry) == count
     ended = time.time_ns() // 1_000_000
     times = [r["at"] for r in read_records(settings, names.source("busy"), registry)]
     assert len(times) == len(some[0].stamps)
@@ -101,7 +101,24 @@ def test_paced_events_happen_as_they_are_sent(events, place):
 
 def test_a_paced_run_can_be_stopped(events, place):
     settings, names, registry = place
-    assert publish_paced(events, 1_000, names, settings, registry, until=lambda: True) == 0
+    assert publish_live(events, steady(1_000), names, settings, registry, until=lambda: True) == 0
+
+
+def test_a_pace_says_how_many_events_are_due(events):
+    assert [steady(200)(elapsed_s) for elapsed_s in (0, 0.006, 1)] == [0, 1, 200]
+    stamps = np.sort(np.concatenate([one.stamps for one in events]))
+    pace = as_it_was(events, times=100)
+    for elapsed_s in (0, 0.001, 0.05, 1e9):
+        assert pace(elapsed_s) == np.count_nonzero(stamps <= stamps[0] + elapsed_s * 100_000)
+
+
+def test_live_events_keep_their_times_unless_they_are_moved(events, place):
+    settings, names, registry = place
+    some, counts = [one.between(T, T + 60) for one in events], []
+    sent = publish_live(some, at_once, names, settings, registry, restamp=False, progress=counts.append)
+    assert sent == sum(counts) == sum(len(one.stamps) for one in some)
+    found = [round(r["at"].timestamp() * 1000) for r in read_records(settings, names.source("busy"), registry)]
+    assert sorted(found) == sorted(event_times(some[0].source, some[0].rows).tolist())
 
 
 def test_a_missing_topic_is_named(events, services, unique):
