@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.features.columns import plain
+from headrace.schemas.json_values import Unfit
 from headrace.streams.event_columns import CSV_NULLS
-from headrace.streams.event_shape import Unfit
 from headrace.streams.event_times import moments
 
 MIXED = "mixed"    # values of kinds that no Avro type holds together
