@@ -20,11 +20,11 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from headrace.schemas.json_values import Unfit
 from headrace.streams.column_kinds import MIXED, NESTED, as_kind, joined_kind, kind_of_cells, kind_of_values
 from headrace.streams.errors import EventFileError
 from headrace.streams.event_columns import CSV_NULLS
 from headrace.streams.event_formats import READERS
-from headrace.streams.event_shape import Unfit
 
 SAMPLE_ROWS = 200_000       # some 200 MB at the most; one more changes no guess
 PIECE_ROWS = 10_000
