@@ -9,6 +9,7 @@ Both run on columns: JSON is written once per *distinct* value, the hash once pe
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,49 @@ _SEED = 0x9747B28C
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 FEW = 16  # keys of one length; below it NumPy's fixed cost (about 40 us) is more than hashing them in Python
+
+
+@dataclass(frozen=True)
+class EncodedKeys:
+    """n keys, each distinct one written once: what a column of keys is in batches of any size.
+
+    Attributes
+    ----------
+    codes : int64[n]
+        Which text each row has; -1 = none.
+    texts : list of bytes
+        Distinct, as long as they come from `encoded_keys`; not all of them need to occur.
+    """
+
+    codes: np.ndarray
+    texts: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def present(self) -> np.ndarray:
+        """bool[n]: rows that have a key."""
+        return self.codes >= 0
+
+    def take(self, rows: np.ndarray) -> "EncodedKeys":
+        """Return the keys of some rows, in that order."""
+        return EncodedKeys(self.codes[rows], self.texts)
+
+    def followed_by(self, more: "EncodedKeys") -> "EncodedKeys":
+        """Return these keys and then others; a text that both know stands there twice."""
+        shifted = np.where(more.present, more.codes + len(self.texts), -1)
+        return EncodedKeys(np.concatenate([self.codes, shifted]), self.texts + more.texts)
+
+    def to_list(self) -> list[bytes | None]:
+        """Return every key; None where there is none."""
+        keys = [*self.texts, None]  # code -1 finds the None at the end
+        return [keys[code] for code in self.codes.tolist()]
+
+    def to_latin1(self) -> pa.StringArray:
+        """Return every key as text, its bytes read as latin-1; null where there is none."""
+        texts = pa.array([text.decode("latin-1") for text in self.texts], pa.string())
+        return texts.take(pa.array(self.codes, mask=~self.present))
 
 
 def compact_keys(columns: Sequence[pa.Array]) -> list[bytes | None]:
@@ -41,6 +85,11 @@ def compact_keys(columns: Sequence[pa.Array]) -> list[bytes | None]:
     >>> compact_keys([pa.array(["JFK", None]), pa.array([17, 1])])
     [b'["JFK",17]', None]
     """
+    return encoded_keys(columns).to_list()
+
+
+def encoded_keys(columns: Sequence[pa.Array]) -> EncodedKeys:
+    """Write the Kafka key of every row, each distinct one once; otherwise as `compact_keys`."""
     if not columns:
         raise ValueError("compact_keys: expected at least one join key column")
     codes, texts = _codes(columns[0])
@@ -54,8 +103,7 @@ def compact_keys(columns: Sequence[pa.Array]) -> list[bytes | None]:
         codes = codes - int(len(pairs) > 0 and pairs[0] < 0)  # the pair -1 sorts first and must stay -1
         width = max(len(more_texts), 1)
         texts = [texts[pair // width] + b"," + more_texts[pair % width] for pair in pairs.tolist() if pair >= 0]
-    keys = [b"[" + text + b"]" for text in texts] + [None]  # code -1 finds the None at the end
-    return [keys[code] for code in codes.tolist()]
+    return EncodedKeys(codes, [b"[" + text + b"]" for text in texts])
 
 
 def _codes(column: pa.Array) -> tuple[np.ndarray, list[bytes]]:
