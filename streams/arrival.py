@@ -52,6 +52,11 @@ def first_known(event_time: np.ndarray) -> int | None:
     return int(event_time[int(np.argmax(known))]) if known.any() else None
 
 
+def known_count(event_time: np.ndarray) -> int:
+    """Count the times that can be one."""
+    return int(np.count_nonzero(_known(event_time)))
+
+
 def steady_stamps(event_time: np.ndarray, clock: int) -> np.ndarray:
     """Return the stamps of a part of a file in which no step is in doubt.
 

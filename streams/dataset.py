@@ -15,7 +15,7 @@ from headrace.models.vector import VectorLayout
 from headrace.schemas.buffers import values_of
 from headrace.streams.event_files import Events
 from headrace.streams.join import ReadyEvents
-from headrace.streams.replay import replay
+from headrace.streams.replay import SLAB_EVENT_COUNT, EventParts, replay
 from headrace.streams.scored import ScoredSource, vectors
 
 
@@ -42,17 +42,21 @@ class ScoredEvents:
         return self.ready.events.column(name)
 
 
-def replay_scored(topology: Topology, events: Sequence[Events], on_output=None) -> dict[int, ScoredEvents]:
+def replay_scored(
+    topology: Topology, events: Sequence[EventParts], on_output=None, slab_event_count: int = SLAB_EVENT_COUNT,
+) -> dict[int, ScoredEvents]:
     """Replay events and collect every scored event with its answers, by source index.
 
     Parameters
     ----------
     on_output : callable (stage index, StageOutput) -> None, optional
         Sees every output of every stage core.
+    slab_event_count : int
+        As in `replay`.
     """
     scored = {source: ScoredSource(topology, source) for source in topology.scored}
     parts: dict[int, list[ReadyEvents]] = {source: [] for source in scored}
-    for source, ready in replay(topology, events, scored, on_output):
+    for source, ready in replay(topology, events, scored, on_output, slab_event_count):
         parts[source].append(ready)
     return {source: ScoredEvents(scored[source], _joined(parts[source])) for source in scored if parts[source]}
 

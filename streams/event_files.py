@@ -63,8 +63,8 @@ class Events:
         return encoded_keys([self.rows.column(name) for name in self.source.key]).to_latin1()
 
     def parts(self, row_count: int) -> Iterator["Events"]:
-        """Yield the events so many at a time; they share memory with these."""
-        for begin in range(0, len(self.stamps), row_count):
+        """Yield the events so many at a time, at least one part; they share memory with these."""
+        for begin in range(0, max(len(self.stamps), 1), row_count):
             yield self._slice(begin, min(row_count, len(self.stamps) - begin))
 
     def between(self, from_ms: int, until_ms: int) -> "Events":

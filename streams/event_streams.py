@@ -21,7 +21,15 @@ import pyarrow as pa
 
 from headrace.features import Source
 from headrace.features.names import did_you_mean
-from headrace.streams.arrival import MIN_STAMP, WITNESS_COUNT, arrival_stamps, first_known, is_steady, steady_stamps
+from headrace.streams.arrival import (
+    MIN_STAMP,
+    WITNESS_COUNT,
+    arrival_stamps,
+    first_known,
+    is_steady,
+    known_count,
+    steady_stamps,
+)
 from headrace.streams.errors import EventFileError
 from headrace.streams.event_columns import conform, conform_column
 from headrace.streams.event_files import (
@@ -164,7 +172,7 @@ class EventStream:
         return self.course.last
 
     def parts(self, row_count: int) -> Iterator[Events]:
-        """Yield the events, at most so many at a time.
+        """Yield the events, at most so many at a time; one empty part if there are none.
 
         Raises
         ------
@@ -181,11 +189,11 @@ class EventStream:
             rows = conform(table, self.shape, place, self.columns.is_csv)
             stamps = self._stamps(row, rows, table, place, clock)
             clock = int(stamps[-1])
-            part = Events(self.source, rows, stamps).between(self.since_ms, self.until_ms)
-            if len(part.stamps):
-                yield part
+            yield Events(self.source, rows, stamps).between(self.since_ms, self.until_ms)
             if clock >= self.until_ms:
                 return
+        if not self.columns.count:
+            yield Events(self.source, conform(pa.table({}), self.shape, self.columns.place), np.empty(0, np.int64))
 
     def _stamps(self, row: int, rows: pa.RecordBatch, table: pa.Table, place: Place, clock: int) -> np.ndarray:
         if self.source.arrival is not None:
@@ -216,7 +224,7 @@ class EventStream:
         for row, times in self._times():
             if row == 0:
                 clock = first_known(times)
-                enough = len(times) > WITNESS_COUNT or len(times) == self.columns.count
+                enough = known_count(times) > WITNESS_COUNT or len(times) == self.columns.count
                 clocks.append(MIN_STAMP if clock is None else clock)
                 if clock is None or not enough or not is_steady(times, None):
                     return self._judged_course()
