@@ -1,7 +1,7 @@
 """Feature vectors and labels of a model from events in files, through the replay host."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -85,8 +85,3 @@ def labels_of(model: ModelSpec, dataset: ScoredEvents, events: Sequence[Events],
     kept = np.flatnonzero(verdict.accepted)
     joined = label_inputs.Events(verdict.batch.take(pa.array(kept)), verdict.event_time[kept], found.stamps[kept])
     return label_values(model.label, own, joined, cut_ms)
-
-
-def request_only(model: ModelSpec) -> ModelSpec:
-    """Return the model without its views: the baseline that shows what the stream is worth."""
-    return replace(model, name=f"{model.name}_request_only", inputs=model.requests)

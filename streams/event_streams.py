@@ -183,17 +183,17 @@ class EventStream:
             yield from self._whole.between(self.since_ms, self.until_ms).parts(row_count)
             return
         entry = max(int(np.searchsorted(self.course.clocks, self.since_ms)) - 1, 0)
-        clock = int(self.course.clocks[entry])
+        clock, nothing = int(self.course.clocks[entry]), True
         for row, table in self.columns.parts(list(self.shape.columns), row_count, int(self.course.rows[entry])):
             place = replace(self.columns.place, rows_before=row)
             rows = conform(table, self.shape, place, self.columns.is_csv)
             stamps = self._stamps(row, rows, table, place, clock)
-            clock = int(stamps[-1])
+            clock, nothing = int(stamps[-1]), False
             yield Events(self.source, rows, stamps).between(self.since_ms, self.until_ms)
             if clock >= self.until_ms:
                 return
-        if not self.columns.count:
-            yield Events(self.source, conform(pa.table({}), self.shape, self.columns.place), np.empty(0, np.int64))
+        if nothing:
+            yield no_events(self.source)
 
     def _stamps(self, row: int, rows: pa.RecordBatch, table: pa.Table, place: Place, clock: int) -> np.ndarray:
         if self.source.arrival is not None:
@@ -252,6 +252,11 @@ class EventStream:
         for row, table in self.columns.parts([field.name], COURSE_STEP):
             place = replace(self.columns.place, rows_before=row)
             yield row, times_in(conform_column(table, field, self.shape, place, self.columns.is_csv), self.source)
+
+
+def no_events(source: Source) -> Events:
+    """Return the events of a source that has none."""
+    return Events(source, pa.RecordBatch.from_pylist([], schema=Shape.of(source).schema), np.empty(0, np.int64))
 
 
 def open_events(source: Source, events: Any) -> EventStream:

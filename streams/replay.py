@@ -85,7 +85,7 @@ def replay(
         for number, stage in enumerate(topology.stages)
     ]
     joins = {source: AnswerJoin(asking.asks) for source, asking in scored.items()}
-    for slab, clock in _slabs(events, slab_event_count):
+    for slab, clock in slabs(events, slab_event_count):
         for source, asking in scored.items():
             admitted = slab[source]
             columns = asking.event_columns(admitted.rows, admitted.event_time, admitted.stamps, admitted.keys)
@@ -135,7 +135,9 @@ class _Reading:
         return replace(taken, next_offset=self._taken)
 
 
-def _slabs(events: Sequence[EventParts], row_count: int) -> Iterator[tuple[list[Admitted], int]]:
+def slabs(
+    events: Sequence[EventParts], row_count: int = SLAB_EVENT_COUNT
+) -> Iterator[tuple[list[Admitted], int]]:
     """Read all sources side by side; yield what lies between two clocks, and the clock after it.
 
     The source that has been read the least far says how far all of them may be handed out, and is the next to be read.

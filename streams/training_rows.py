@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.features import Source
-from headrace.features.admission import Admission, admit
+from headrace.features.admission import admit
 from headrace.features.columns import int64_of, nullable, plain
 from headrace.features.stage import StageOutput
 from headrace.features.topology import Topology
@@ -27,7 +27,6 @@ from headrace.models import labels as label_inputs
 from headrace.models.labels import LabelJoin
 from headrace.models.vector import VectorLayout
 from headrace.schemas.errors import DeclarationError
-from headrace.streams.event_files import Events
 from headrace.streams.event_shape import Shape
 from headrace.streams.join import ReadyEvents
 from headrace.streams.replay import SLAB_EVENT_COUNT, EventParts, replay
@@ -36,7 +35,7 @@ from headrace.streams.scored import ScoredSource, answers_of, batch_of
 LABEL = "_label"
 ORIGIN = ("_event_id", "_key", "_event_time", "_stamp", "_source", "_offset")
 MOMENT = pa.timestamp("ms", "UTC")
-KEYS_PER_ROW = 8  # rows wait until there is one per so many label keys: to find some keys means to hash all that are known
+KEYS_PER_ROW = 8  # rows wait until there is one per so many label keys: finding any key means hashing all of them
 
 
 class TrainingRows:
@@ -130,18 +129,13 @@ def label_join(model: ModelSpec, label_events: EventParts | None, cut_ms: int) -
     names = sorted({there for _, there in label.on} | label.value.fields)
     batches, times, stamps = [], [], []
     for part in label_events.parts(SLAB_EVENT_COUNT):
-        verdict, kept = admitted(part)  # what the stream would dead-letter is no label either
+        verdict = admit(part.source, part.rows, part.stamps)
+        kept = np.flatnonzero(verdict.accepted)  # what the stream would dead-letter is no label either
         batches.append(verdict.batch.select(names).take(pa.array(kept)))
         times.append(verdict.event_time[kept])
         stamps.append(part.stamps[kept])
     events = label_inputs.Events(pa.Table.from_batches(batches), np.concatenate(times), np.concatenate(stamps))
     return LabelJoin(label, events, cut_ms)
-
-
-def admitted(events: Events) -> tuple[Admission, np.ndarray]:
-    """Return the verdict on events and the rows that were accepted."""
-    verdict = admit(events.source, events.rows, events.stamps)
-    return verdict, np.flatnonzero(verdict.accepted)
 
 
 def training_batches(
