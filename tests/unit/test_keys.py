@@ -1,5 +1,7 @@
 """Entity keys and their partitions."""
 
+import json
+
 import pyarrow as pa
 import pytest
 
