@@ -1,64 +1,20 @@
-"""The command line: ``headrace check``, ``headrace trial``, ``headrace run``."""
+"""The command line: ``headrace check``, ``trial``, ``train``, ``backfill``, ``run``."""
 
-import signal
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from headrace.schemas.errors import HeadraceError
+from headrace.streams.cli_backfill import backfill
+from headrace.streams.cli_common import PipelineOption, instant, told
+from headrace.streams.cli_train import train
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
     help="Streaming features and predictions: declare once, compute on Kafka, serve through Feast, score exactly once.",
 )
-PipelineOption = Annotated[str, typer.Option("--pipeline", help="The pipeline object, as MODULE:OBJECT.")]
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: everything that is stopped by Ctrl-C is stopped by it."""
-
-
-def told(work: Callable[[], None]) -> None:
-    """Run a verb; errors headrace raises on purpose are told in one message, without a traceback.
-
-    `work` does its own imports, which take seconds: Ctrl-C among them is told as well.
-    """
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        work()
-    except HeadraceError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/]: {escape(str(error))}")
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as interrupt:
-        Console(stderr=True).print("stopped; nothing is left running")
-        raise typer.Exit(143 if isinstance(interrupt, Terminated) else 130) from interrupt
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
-
-
-def instant(text: str) -> int:
-    """Read an ISO date or time (UTC unless it says otherwise) as milliseconds.
-
-    Examples
-    --------
-    >>> instant("1970-01-02")
-    86400000
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no ISO time; expected for example 2013-10-01T12:00:00Z") from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 @app.command()
@@ -137,6 +93,9 @@ def run(
 
     told(work)
 
+
+app.command()(train)
+app.command()(backfill)
 
 if __name__ == "__main__":
     sys.exit(app())

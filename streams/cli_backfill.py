@@ -14,7 +14,7 @@ def backfill(
     pipeline: PipelineOption,
     events: Annotated[Path, typer.Option(help="Folder with one Parquet, CSV or JSON-lines file per source.")],
     out: Annotated[Path, typer.Option(help="Folder for the Parquet files.")],
-    until: Annotated[str | None, typer.Option(help="Only what had arrived before this time; labels as of then.")] = None,
+    until: Annotated[str | None, typer.Option(help="What had arrived before this time; labels as of then.")] = None,
 ) -> None:
     """Write the feature rows of every view and the training set of every model to Parquet, in bounded memory.
 

@@ -22,6 +22,7 @@ from headrace.features.plan import LIFETIME, FoldPlan
 from headrace.features.stage import RowColumns, StageCore
 from headrace.features.topology import Topology
 from headrace.models import Pipeline, compile_pipeline
+from headrace.schemas.buffers import values_of
 from headrace.schemas.errors import DeclarationError
 from headrace.streams.event_files import Events
 from headrace.streams.event_streams import COURSE_STEP, FOREVER, EventStream, open_events
@@ -101,7 +102,7 @@ class _OfKeys:
         for part in self.events.parts(row_count):
             keep = np.ones(len(part.stamps), bool)
             for name, values in self.keys.items():
-                keep &= np.asarray(pc.is_in(plain(part.rows.column(name)), values))
+                keep &= values_of(pc.is_in(plain(part.rows.column(name)), values))
             yield part.where(keep)
 
 
