@@ -25,7 +25,9 @@ from headrace.streams.event_streams import open_events
 from headrace.streams.training_rows import training_batches
 from headrace.streams.trial import TrialPlan, read_all, read_labels, train_models
 from tests.e2e import shop
+from tests.e2e.flights_events import write_flights
 from tests.e2e.shop_events import DAY_MS, START_MS, write_events
+from tests.readme import example
 
 CUT_MS = START_MS + 4 * DAY_MS
 TOPOLOGY = compile_pipeline(shop.PIPELINE)
@@ -210,3 +212,12 @@ def test_backfill_writes_every_view_and_every_training_set(folder, table, tmp_pa
         rows = pq.read_table(tmp_path / "features" / f"{view.feast_name}.parquet")
         assert f"{view.feast_name}.parquet  {len(rows):,} rows" in ran.output
         assert rows.slice(0, 5).equals(preview(view, folder, 5, first=True))
+
+
+def test_the_readme_example_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    write_flights(tmp_path / "var/demo/events")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example("notebook"), "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "carrier" in printed and "dep_delay_mean_1h" in printed
+    assert len(pq.read_table("var/late_arrival.parquet")) > 1_000
