@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from headrace.features.columns import int64_of, nonfinite, plain, time_ms
 from headrace.features.source import Source
 from headrace.features.topology import Binding, Topology
-from headrace.schemas.keys import compact_keys
+from headrace.schemas.keys import EncodedKeys, encoded_keys
 
 MIN_EVENT_TIME = -62_135_596_800_000  # year 1: the first a protobuf Timestamp (Feast's store) can hold
 MAX_EVENT_TIME = 253_402_300_799_999  # the last millisecond of year 9999, its last
@@ -89,11 +89,17 @@ def admit(source: Source, batch: pa.RecordBatch, stamps: np.ndarray) -> Admissio
 
 def binding_keys(topology: Topology, binding: Binding, batch: pa.RecordBatch) -> list[bytes | None]:
     """The entity key of every event in one binding: compact JSON, None where a part of it is null or it is too long."""
+    return encoded_binding_keys(topology, binding, batch).to_list()
+
+
+def encoded_binding_keys(topology: Topology, binding: Binding, batch: pa.RecordBatch) -> EncodedKeys:
+    """The same as a column: every distinct key once."""
     names = topology.sources[binding.source].fields
-    keys = compact_keys([
+    keys = encoded_keys([
         pc.cast(plain(batch.column(name)), pa.int64() if names[name].wire == "long" else pa.string())
         for name in binding.fields
     ])
-    if max(map(len, filter(None, keys)), default=0) > MAX_KEY_BYTES:
-        return [None if key is None or len(key) > MAX_KEY_BYTES else key for key in keys]
-    return keys
+    if max(map(len, keys.texts), default=0) <= MAX_KEY_BYTES:
+        return keys
+    long = np.array([*(len(text) > MAX_KEY_BYTES for text in keys.texts), False])  # code -1 finds the False
+    return EncodedKeys(np.where(long[keys.codes], -1, keys.codes), keys.texts)

@@ -38,6 +38,11 @@ def bool_of(array: pa.Array) -> np.ndarray:
     return values_of(array) & valid_of(array)
 
 
+def nullable(values: np.ndarray) -> pa.Array:
+    """A float64 column; NaN is null."""
+    return pa.array(values, pa.float64(), mask=np.isnan(values))
+
+
 def time_ms(array: pa.Array, unit: str | None = None) -> pa.Array:
     """int64 milliseconds of a time column, floored.
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from headrace.features.packed import pack, unpack
+from headrace.schemas.keys import EncodedKeys
 
 
 class KeyIndex:
@@ -22,8 +23,14 @@ class KeyIndex:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def slots(self, keys: Sequence[bytes]) -> np.ndarray:
+    def slots(self, keys: Sequence[bytes] | EncodedKeys) -> np.ndarray:
         """int32[n]: the number of every key; new keys get the next ones."""
+        if isinstance(keys, EncodedKeys):  # no row without a key
+            used = np.zeros(len(keys.texts), bool)
+            used[keys.codes] = True
+            slots = np.empty(len(keys.texts), np.int32)
+            slots[used] = self.slots([keys.texts[place] for place in np.flatnonzero(used).tolist()])
+            return slots[keys.codes]
         for key in keys:
             if key not in self._slot:
                 self._slot[key] = len(self._keys)

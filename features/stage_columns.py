@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.features.kernel.align import TickColumns as Ticks
+from headrace.schemas.keys import EncodedKeys
 
 __all__ = ["NOT_ASKED", "OK", "TOO_LATE", "AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceRecords",
            "StageOutput", "Ticks", "ViewAnswers", "no_late", "no_ticks", "together"]
@@ -34,7 +35,7 @@ class SourceRecords:
     role: np.ndarray          # int[m]
     event_time: np.ndarray    # int64[m] ms
     source_key: pa.Array      # text[m]: the bytes of the source's Kafka key read as latin-1; null = no key
-    entity_key: Sequence[bytes]  # m compact JSON arrays, the Kafka keys of the stage topic
+    entity_key: Sequence[bytes] | EncodedKeys  # m compact JSON arrays, the Kafka keys of the stage topic
     fields: pa.RecordBatch    # m rows: at least the fields of Stage.carried(source)
 
 

@@ -16,6 +16,7 @@ Everything is two sorts and a binary search per scored event; the oracle in the 
 a time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,37 +60,72 @@ def label_values(label: Label, scored: Events, label_events: Events | None, cut_
     float64[n]
         1.0, 0.0 or NaN (unknown at the cut).
     """
-    seen = scored.stamp <= cut_ms
-    settled = scored.event_time + label.known_after_ms <= cut_ms
-    if not label.on:
-        return np.where(seen & settled, _value(label, scored.batch), np.nan)
-    if label_events is None:
-        raise ValueError("label_values: a label joined on a key needs the events of its source")
-    arrived = (label_events.stamp <= cut_ms) & (label_events.event_time > MIN_TIME)
-    keys, event_keys = _join_codes(label, scored.batch, label_events.batch)
-    join = _within if label.within_ms is not None else _last
-    return np.where(seen & (keys >= 0), join(label, scored, keys, settled, label_events, event_keys, arrived), np.nan)
+    return LabelJoin(label, label_events, cut_ms).values(scored)
 
 
-def _last(label, scored, keys, settled, events, event_keys, arrived) -> np.ndarray:
-    rows = np.flatnonzero(arrived & (event_keys >= 0))
-    index = _TimeIndex(event_keys[rows], events.event_time[rows])
-    # in the order of (key, event time), the last one in canonical order so far; a later key starts above all of it
-    order = np.maximum.accumulate(index.keys * len(events) + rows[index.order]) if len(rows) else rows
-    first, end = index.start(keys), index.until(keys, scored.event_time + label.known_after_ms)
-    there = end > first
-    values = np.full(len(scored), np.nan)
-    values[there] = _value(label, events.batch)[order[end[there] - 1] % max(len(events), 1)]
-    if label.absent is not None:
-        values[~there & settled] = float(label.absent)
-    return values
+class LabelJoin:
+    """The events a label looks at, ready for scored events in parts of any size.
 
+    Parameters
+    ----------
+    label
+    events
+        As ``label_events`` above; only the fields of ``on`` and ``value`` are read, and they are not kept: what is kept
+        are about 30 bytes per event and the distinct keys.
+    cut_ms
+    """
 
-def _within(label, scored, keys, settled, events, event_keys, arrived) -> np.ndarray:
-    rows = np.flatnonzero(arrived & (event_keys >= 0) & evaluate_mask(label.value, events.batch))
-    index = _TimeIndex(event_keys[rows], events.event_time[rows])
-    some = index.until(keys, scored.event_time + label.within_ms) > index.until(keys, scored.event_time)
-    return np.where(settled, some.astype(np.float64), np.nan)
+    def __init__(self, label: Label, events: Events | None, cut_ms: int) -> None:
+        self._label, self._cut_ms = label, cut_ms
+        if not label.on:
+            return
+        if events is None:
+            raise ValueError("label_values: a label joined on a key needs the events of its source")
+        arrived = (events.stamp <= cut_ms) & (events.event_time > MIN_TIME)
+        self._keys = _KeyCodes([events.batch.column(there) for _, there in label.on])
+        codes, self._keys.codes = self._keys.codes, np.empty(0, np.int64)  # of no use any more, and large
+        arrived &= codes >= 0
+        if label.within_ms is not None:
+            arrived &= evaluate_mask(label.value, events.batch)
+        rows = np.flatnonzero(arrived)
+        self._index = _TimeIndex(codes[rows], events.event_time[rows])
+        if label.within_ms is None:
+            self._last = self._last_values(rows, events)
+
+    @property
+    def key_count(self) -> int:
+        """Distinct keys that ``values`` looks among; 0 for form (a)."""
+        return self._keys.count if self._label.on else 0
+
+    def values(self, scored: Events) -> np.ndarray:
+        """The label of every scored event, as ``label_values`` returns them."""
+        label = self._label
+        seen = scored.stamp <= self._cut_ms
+        settled = scored.event_time + label.known_after_ms <= self._cut_ms
+        if not label.on:
+            return np.where(seen & settled, _value(label, scored.batch), np.nan)
+        keys = self._keys.of([scored.batch.column(here) for here, _ in label.on])
+        found = self._found(keys, scored.event_time, settled)
+        return np.where(seen & (keys >= 0), found, np.nan)
+
+    def _found(self, keys: np.ndarray, event_time: np.ndarray, settled: np.ndarray) -> np.ndarray:
+        label, index = self._label, self._index
+        if label.within_ms is not None:
+            some = index.until(keys, event_time + label.within_ms) > index.until(keys, event_time)
+            return np.where(settled, some.astype(np.float64), np.nan)
+        first, end = index.start(keys), index.until(keys, event_time + label.known_after_ms)
+        there = end > first
+        values = np.full(len(keys), np.nan)
+        values[there] = self._last[end[there] - 1]
+        if label.absent is not None:
+            values[~there & settled] = float(label.absent)
+        return values
+
+    def _last_values(self, rows: np.ndarray, events: Events) -> np.ndarray:
+        """In the order of (key, event time): the value of the key's last event in canonical order so far."""
+        # a later key starts above all of an earlier one
+        order = np.maximum.accumulate(self._index.keys * len(events) + rows[self._index.order]) if len(rows) else rows
+        return _value(self._label, events.batch)[order % max(len(events), 1)]
 
 
 class _TimeIndex:
@@ -121,16 +157,55 @@ def _value(label: Label, batch: pa.RecordBatch | pa.Table) -> np.ndarray:
     return np.where(bool_of(pc.is_valid(column)), bool_of(column).astype(np.float64), np.nan)
 
 
-def _join_codes(label: Label, scored: pa.RecordBatch, events: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """int64 codes of the join keys on both sides, equal where the keys are; -1 where a part is null."""
-    codes = np.zeros(scored.num_rows + events.num_rows, dtype=np.int64)
-    for here, there in label.on:
-        sides = [plain(scored.column(here)), plain(events.column(there))]
-        if not pa.types.is_string(sides[0].type):  # an int on one side and a long on the other are one type of key
-            sides = [pc.cast(side, pa.int64()) for side in sides]
-        encoded = pc.dictionary_encode(pa.concat_arrays(sides))
-        part, valid = int64_of(encoded.indices)
-        pairs = np.where(valid & (codes >= 0), codes * max(len(encoded.dictionary), 1) + part, -1)
-        distinct, codes = np.unique(pairs, return_inverse=True)
-        codes = codes - int(len(distinct) > 0 and distinct[0] < 0)
-    return codes[:scored.num_rows], codes[scored.num_rows:]
+class _KeyCodes:
+    """Distinct join keys, as numbers from 0.
+
+    Attributes
+    ----------
+    codes : int64[n]
+        Of the keys this was made of; -1 where a part is null.
+    count : int
+    """
+
+    def __init__(self, columns: Sequence[pa.Array]) -> None:
+        self._values: list[pa.Array] = []    # distinct values of every part
+        self._pairs: list[np.ndarray] = []   # of all parts but the first: distinct pairs of the code so far and theirs
+        for column in columns:
+            encoded = pc.dictionary_encode(_comparable(column))
+            part, valid = int64_of(encoded.indices)
+            part = np.where(valid, part, -1)
+            self._values.append(encoded.dictionary)
+            if len(self._values) == 1:
+                self.codes = part
+                continue
+            pairs = np.where((part >= 0) & (self.codes >= 0), self._paired(self.codes, part), -1)
+            distinct, codes = np.unique(pairs, return_inverse=True)
+            self.codes = codes - int(len(distinct) > 0 and distinct[0] < 0)
+            self._pairs.append(distinct[distinct >= 0])
+        self.count = len(self._pairs[-1] if self._pairs else self._values[0])
+
+    def of(self, columns: Sequence[pa.Array]) -> np.ndarray:
+        """int64[m]: the codes of other keys; -1 where a part is null, a code of its own for all that are not there."""
+        present, known = np.ones(len(columns[0]), bool), np.ones(len(columns[0]), bool)
+        for place, (column, values) in enumerate(zip(columns, self._values, strict=True)):
+            column = _comparable(column)
+            part, found = int64_of(pc.index_in(column, values))
+            present &= bool_of(pc.is_valid(column))
+            known &= found
+            if not place:
+                codes = part
+                continue
+            distinct, pairs = self._pairs[place - 1], self._paired(codes, part, place)
+            codes = np.searchsorted(distinct, pairs)
+            known[known] = codes[known] < len(distinct)
+            known[known] = distinct[codes[known]] == pairs[known]
+        return np.where(present, np.where(known, codes, self.count), -1)
+
+    def _paired(self, codes: np.ndarray, part: np.ndarray, place: int = -1) -> np.ndarray:
+        return codes * max(len(self._values[place]), 1) + part
+
+
+def _comparable(column: pa.Array) -> pa.Array:
+    """Texts, or whole numbers of one type: an int on one side and a long on the other are the same key."""
+    column = plain(column)
+    return column if pa.types.is_string(column.type) else pc.cast(column, pa.int64())

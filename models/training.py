@@ -10,6 +10,7 @@ which on a busy machine of two cores made 8 s of training 73 s (250,000 rows x 2
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
@@ -66,6 +67,53 @@ def train(
     TrainingError
         No labelled rows, only one class, or LightGBM refuses the parameters.
     """
+    matrix, labels = _labelled(layout, matrix, labels)
+    positives = int(labels.sum())
+    parameters = DEFAULTS | dict(layout.model.parameters or ()) | dict(params or {}) | {"seed": seed}
+    text, unseen_scores = _fit_all(layout, matrix, labels, parameters, threads)
+    known_values = [len(categories[each]) if each in categories else 0 for each in layout.names]
+    return Artifact(Manifest(
+        model=layout.model.name, names=layout.names, kinds=layout.kinds,
+        categories={each: tuple(values) for each, values in categories.items()},
+        inputs=layout.inputs, views=layout.views, threshold=float(layout.model.threshold),
+        span_ms=(int(span_ms[0]), int(span_ms[1])),
+        metrics={"rows": len(labels), "positives": positives, "auc": auc(unseen_scores, labels)},
+        parameters=parameters,
+        reference=build_reference(layout.names, layout.kinds, known_values, matrix, unseen_scores),
+        golden=golden_of(text, matrix), lightgbm=lightgbm.__version__, model_sha256=sha256_of(text),
+    ), text)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A model that is only there to be compared with: it scores, but has no manifest and cannot be saved."""
+
+    layout: VectorLayout
+    categories: Mapping[str, Sequence[CategoryValue]]
+    booster: lightgbm.Booster
+
+    def score(self, matrix: np.ndarray) -> np.ndarray:
+        """The score of every row: float64[n] for a float64[n, V] matrix."""
+        return predict(self.booster, matrix)
+
+
+def train_baseline(
+    layout: VectorLayout, matrix: np.ndarray, labels: np.ndarray, categories: Mapping[str, Sequence[CategoryValue]]
+) -> Baseline:
+    """Fit once what ``train`` would fit for the same rows, the two models for unseen scores left out.
+
+    Raises
+    ------
+    TrainingError
+        As ``train``.
+    """
+    matrix, labels = _labelled(layout, matrix, labels)
+    parameters = DEFAULTS | dict(layout.model.parameters or ()) | {"seed": 0}
+    return Baseline(layout, categories, booster_of(_fit(layout, matrix, labels, parameters)))
+
+
+def _labelled(layout: VectorLayout, matrix: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows whose label is known; TrainingError unless there are both classes."""
     name = layout.model.name
     if matrix.shape != (len(labels), layout.width):
         raise ValueError(f"{name}: matrix {matrix.shape}; expected {(len(labels), layout.width)}")
@@ -77,19 +125,7 @@ def train(
             f"{name}: {len(labels)} labelled rows of {len(known)}, {positives} of them positive; training needs both "
             "classes: train on a longer span, or look at the label's value and known_after"
         )
-    parameters = DEFAULTS | dict(layout.model.parameters or ()) | dict(params or {}) | {"seed": seed}
-    text, unseen_scores = _fit_all(layout, matrix, labels, parameters, threads)
-    known_values = [len(categories[each]) if each in categories else 0 for each in layout.names]
-    return Artifact(Manifest(
-        model=name, names=layout.names, kinds=layout.kinds,
-        categories={each: tuple(values) for each, values in categories.items()},
-        inputs=layout.inputs, views=layout.views, threshold=float(layout.model.threshold),
-        span_ms=(int(span_ms[0]), int(span_ms[1])),
-        metrics={"rows": len(labels), "positives": positives, "auc": auc(unseen_scores, labels)},
-        parameters=parameters,
-        reference=build_reference(layout.names, layout.kinds, known_values, matrix, unseen_scores),
-        golden=golden_of(text, matrix), lightgbm=lightgbm.__version__, model_sha256=sha256_of(text),
-    ), text)
+    return matrix, labels
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.features.canonical import meaning_of
-from headrace.features.columns import bool_of, float64_of, int64_of, plain, time_ms
+from headrace.features.columns import bool_of, float64_of, int64_of, nullable, plain, time_ms
 from headrace.features.expr import evaluate_number
 from headrace.features.topology import Topology
 from headrace.features.view import ViewInput
@@ -116,9 +116,13 @@ class VectorLayout:
 
         Of more than ``CATEGORY_VALUES_MAX`` values the most frequent are kept, by value where they are equally so.
         """
+        return self.values_among({one.name: self._category_column(one, batch) for one in self._categories})
+
+    def values_among(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> dict[str, tuple[CategoryValue, ...]]:
+        """The same from the columns of the category inputs, by their names."""
         found = {}
         for one in self._categories:
-            counted = pc.value_counts(self._category_column(one, batch).drop_null())
+            counted = pc.value_counts(plain(columns[one.name]).drop_null())
             pairs = sorted(
                 zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True),
                 key=lambda pair: (-pair[1], pair[0]),
@@ -148,7 +152,7 @@ class VectorLayout:
         matrix = np.empty((batch.num_rows, len(self.request_columns)))
         for place, one in enumerate(self.model.requests):
             if isinstance(one, Category):
-                matrix[:, place] = self._codes(one, batch, categories[one.name])
+                matrix[:, place] = _codes(self._category_column(one, batch), categories[one.name])
             else:
                 matrix[:, place] = _VALUES[type(one)](one, batch, self.model)
         return matrix, self.request_columns
@@ -167,14 +171,41 @@ class VectorLayout:
             matrix[:, ask.columns] = answer[:, ask.features]
         return matrix
 
+    def columns(self, batch: pa.RecordBatch, answers: Sequence[np.ndarray]) -> list[pa.Array]:
+        """The vector as people read it, one array per name: categories as the values they are, all else as numbers.
+
+        Null = missing. Parameters as those of ``matrix``, which ``matrix_of`` makes of these columns.
+        """
+        columns: list[pa.Array] = [None] * self.width
+        for place, one in zip(self.request_columns, self.model.requests, strict=True):
+            is_category = isinstance(one, Category)
+            columns[place] = self._category_column(one, batch) if is_category else nullable(
+                _VALUES[type(one)](one, batch, self.model))
+        for ask, answer in zip(self.expected, answers, strict=True):
+            for place, feature in zip(ask.columns, ask.features, strict=True):
+                columns[place] = nullable(np.ascontiguousarray(answer[:, feature]))
+        return columns
+
+    def matrix_of(
+        self, columns: Mapping[str, pa.Array | pa.ChunkedArray], categories: Mapping[str, Sequence[CategoryValue]]
+    ) -> np.ndarray:
+        """The matrix, float64[n, V], of columns by name, as ``columns`` gives them."""
+        row_count = len(columns[self.names[0]]) if self.names else 0
+        matrix = np.empty((row_count, self.width))
+        for place, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
+            column = columns[name]
+            matrix[:, place] = _codes(column, categories[name]) if kind == "category" else float64_of(plain(column))
+        return matrix
+
     def _category_column(self, one: Category, batch: pa.RecordBatch | pa.Table) -> pa.Array:
         return pc.cast(plain(batch.column(one.field)), _ARROW[self.model.scores.fields[one.field].wire])
 
-    def _codes(self, one: Category, batch: pa.RecordBatch, values: Sequence[CategoryValue]) -> np.ndarray:
-        column = self._category_column(one, batch)
-        codes = pc.index_in(column, pa.array(values, column.type), skip_nulls=True)
-        codes = float64_of(pc.cast(pc.fill_null(codes, int(UNSEEN)), pa.float64()))
-        return np.where(bool_of(pc.is_valid(column)), codes, np.nan)
+
+def _codes(column: pa.Array, values: Sequence[CategoryValue]) -> np.ndarray:
+    column = plain(column)
+    codes = pc.index_in(column, pa.array(values, column.type), skip_nulls=True)
+    codes = float64_of(pc.cast(pc.fill_null(codes, int(UNSEEN)), pa.float64()))
+    return np.where(bool_of(pc.is_valid(column)), codes, np.nan)
 
 
 def _ask(one: ViewInput, first_column: int, topology: Topology, source: int) -> Ask:

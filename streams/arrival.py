@@ -38,12 +38,48 @@ def arrival_stamps(event_time: np.ndarray, max_jump_ms: int = MAX_JUMP_MS) -> np
     >>> arrival_stamps(np.array([500, 5, 9]), 100).tolist(), arrival_stamps(np.array([5, 500, 505]), 100).tolist()
     ([5, 5, 9], [5, 500, 505])
     """
-    known = (event_time >= MIN_EVENT_TIME) & (event_time <= MAX_EVENT_TIME)
+    known = _known(event_time)
     if not known.any():
         return np.full(len(event_time), MIN_STAMP, np.int64)
     clock = _clock(event_time[known], max_jump_ms)
     last_known = np.maximum(np.cumsum(known) - 1, 0)
     return np.maximum(clock[last_known], MIN_STAMP)
+
+
+def first_known(event_time: np.ndarray) -> int | None:
+    """Return the first time that can be one; None if there is none."""
+    known = _known(event_time)
+    return int(event_time[int(np.argmax(known))]) if known.any() else None
+
+
+def known_count(event_time: np.ndarray) -> int:
+    """Count the times that can be one."""
+    return int(np.count_nonzero(_known(event_time)))
+
+
+def steady_stamps(event_time: np.ndarray, clock: int) -> np.ndarray:
+    """Return the stamps of a part of a file in which no step is in doubt.
+
+    Parameters
+    ----------
+    event_time : int64[n]
+    clock : int
+        Stamp of the event before the part; before the first part, the first known time.
+    """
+    times = np.where(_known(event_time), event_time, clock)
+    return np.maximum(np.maximum.accumulate(np.append(clock, times))[1:], MIN_STAMP)
+
+
+def is_steady(event_time: np.ndarray, clock: int | None) -> bool:
+    """Tell whether no step in a part of a file is in doubt; ``clock`` is that of the event before, None at first."""
+    times = event_time[_known(event_time)]
+    before = times[:1] if clock is None else np.array([clock])
+    steps = np.diff(np.maximum.accumulate(np.append(before, times)))
+    return bool((steps <= MAX_JUMP_MS).all() and (clock is not None or _confirmed(times, 0, MAX_JUMP_MS)))
+
+
+def _known(event_time: np.ndarray) -> np.ndarray:
+    return (event_time >= MIN_EVENT_TIME) & (event_time <= MAX_EVENT_TIME)
 
 
 def _clock(times: np.ndarray, max_jump_ms: int) -> np.ndarray:

@@ -8,9 +8,11 @@ import typer
 from rich.console import Console
 
 from headrace.streams.cli_apply import apply
+from headrace.streams.cli_backfill import backfill
 from headrace.streams.cli_common import PipelineOption, instant, told
 from headrace.streams.cli_init import init
 from headrace.streams.cli_produce import produce
+from headrace.streams.cli_train import train
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -105,6 +107,8 @@ def run(
 app.command()(apply)
 app.command()(init)
 app.command()(produce)
+app.command()(train)
+app.command()(backfill)
 
 if __name__ == "__main__":
     sys.exit(app())

@@ -1,7 +1,7 @@
 """Feature vectors and labels of a model from events in files, through the replay host."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from headrace.models.vector import VectorLayout
 from headrace.schemas.buffers import values_of
 from headrace.streams.event_files import Events
 from headrace.streams.join import ReadyEvents
-from headrace.streams.replay import replay
+from headrace.streams.replay import SLAB_EVENT_COUNT, EventParts, replay
 from headrace.streams.scored import ScoredSource, vectors
 
 
@@ -42,17 +42,21 @@ class ScoredEvents:
         return self.ready.events.column(name)
 
 
-def replay_scored(topology: Topology, events: Sequence[Events], on_output=None) -> dict[int, ScoredEvents]:
+def replay_scored(
+    topology: Topology, events: Sequence[EventParts], on_output=None, slab_event_count: int = SLAB_EVENT_COUNT,
+) -> dict[int, ScoredEvents]:
     """Replay events and collect every scored event with its answers, by source index.
 
     Parameters
     ----------
     on_output : callable (stage index, StageOutput) -> None, optional
         Sees every output of every stage core.
+    slab_event_count : int
+        As in `replay`.
     """
     scored = {source: ScoredSource(topology, source) for source in topology.scored}
     parts: dict[int, list[ReadyEvents]] = {source: [] for source in scored}
-    for source, ready in replay(topology, events, scored, on_output):
+    for source, ready in replay(topology, events, scored, on_output, slab_event_count):
         parts[source].append(ready)
     return {source: ScoredEvents(scored[source], _joined(parts[source])) for source in scored if parts[source]}
 
@@ -81,8 +85,3 @@ def labels_of(model: ModelSpec, dataset: ScoredEvents, events: Sequence[Events],
     kept = np.flatnonzero(verdict.accepted)
     joined = label_inputs.Events(verdict.batch.take(pa.array(kept)), verdict.event_time[kept], found.stamps[kept])
     return label_values(model.label, own, joined, cut_ms)
-
-
-def request_only(model: ModelSpec) -> ModelSpec:
-    """Return the model without its views: the baseline that shows what the stream is worth."""
-    return replace(model, name=f"{model.name}_request_only", inputs=model.requests)

@@ -8,7 +8,6 @@ admission's business.
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +18,14 @@ from headrace.schemas import columns as rules
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.json_values import Unfit
 from headrace.streams.errors import EventFileError
-from headrace.streams.event_shape import Shape
+from headrace.streams.event_shape import Place, Shape
 from headrace.streams.event_times import moments
 
 MISFITS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, SchemaError, Unfit)
 CSV_NULLS = pa.array(["NA", "N/A", "NULL", "null", "None", "NaT"])  # in a column of text they are words
 
 
-def conform(table: pa.Table, shape: Shape, path: Path, is_csv: bool = False) -> pa.RecordBatch:
+def conform(table: pa.Table, shape: Shape, place: Place, is_csv: bool = False) -> pa.RecordBatch:
     """Pick and convert a table's columns.
 
     Raises
@@ -34,23 +33,26 @@ def conform(table: pa.Table, shape: Shape, path: Path, is_csv: bool = False) -> 
     EventFileError
         A column is missing, or a value does not fit: with file, column, row (the first is 1), what was expected.
     """
-    arrays = []
-    for field in shape.schema:
-        if field.name not in table.column_names:
-            if not field.nullable and len(table):
-                raise EventFileError(shape.missing_column(path, field.name, table.column_names))
-            arrays.append(pa.nulls(len(table), field.type))
-            continue
-        column = _whole(table.column(field.name), path, field.name)
-        arrays.append(_fitted(column, field, shape, path, is_csv))
+    arrays = [conform_column(table, field, shape, place, is_csv) for field in shape.schema]
     batch = pa.RecordBatch.from_arrays(arrays, schema=shape.schema)
     if inside := rules.forbidden_null(shape.tree, batch):  # the outermost level has been looked at: this is deeper
         row = _first(len(batch), lambda count: rules.forbidden_null(shape.tree, batch.slice(0, count)) is not None)
-        raise EventFileError(f"{path}: row {row + 1}, {inside} is null, but the schema does not allow null; fill it")
+        raise EventFileError(f"{place.row(row)}, {inside} is null, but the schema does not allow null; fill it")
     return batch
 
 
-def times_of(table: pa.Table, name: str, shape: Shape, path: Path, is_csv: bool = False) -> np.ndarray:
+def conform_column(
+    table: pa.Table, field: pa.Field, shape: Shape, place: Place, is_csv: bool = False
+) -> pa.Array:
+    """Pick and convert one column; the nulls inside of nested values are not judged."""
+    if field.name in table.column_names:
+        return _fitted(_whole(table.column(field.name), place, field.name), field, shape, place, is_csv)
+    if not field.nullable and len(table):
+        raise EventFileError(shape.missing_column(place, field.name, table.column_names))
+    return pa.nulls(len(table), field.type)
+
+
+def times_of(table: pa.Table, name: str, shape: Shape, place: Place, is_csv: bool = False) -> np.ndarray:
     """Return a column of moments without nulls as int64[n] ms.
 
     Raises
@@ -58,28 +60,28 @@ def times_of(table: pa.Table, name: str, shape: Shape, path: Path, is_csv: bool 
     EventFileError
         As `conform`.
     """
-    column = _whole(table.column(name), path, name)
+    column = _whole(table.column(name), place, name)
     # The column may also be a field of the schema, in another unit: what integers count is said there.
     unit = shape.times[name]
     convert = partial(_moments, unit=unit, is_csv=is_csv)
-    found, valid = int64_of(_located(column, pa.field(name, pa.timestamp("ms")), path, convert))
+    found, valid = int64_of(_located(column, pa.field(name, pa.timestamp("ms")), place, convert))
     if not valid.all():
-        row = int(np.argmin(valid)) + 1
-        raise EventFileError(f"{path}: row {row}, column {name!r} is null; every event has arrived once, fill it")
+        row = int(np.argmin(valid))
+        raise EventFileError(f"{place.row(row)}, column {name!r} is null; every event has arrived once, fill it")
     return found // (1_000 if unit == "us" else 1)
 
 
-def _whole(column: pa.ChunkedArray, path: Path, name: str) -> pa.Array:
+def _whole(column: pa.ChunkedArray, place: Place, name: str) -> pa.Array:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
-        raise EventFileError(f"{path}: column {name!r} has more than 2 GiB of text; split the events by time")
+        raise EventFileError(f"{place}: column {name!r} has more than 2 GiB of text; split the events by time")
     try:
         return plain(array)
     except pa.ArrowInvalid as error:
-        raise EventFileError(f"{path}: column {name!r}: {error}; split the events by time") from error
+        raise EventFileError(f"{place}: column {name!r}: {error}; split the events by time") from error
 
 
-def _fitted(column: pa.Array, field: pa.Field, shape: Shape, path: Path, is_csv: bool) -> pa.Array:
+def _fitted(column: pa.Array, field: pa.Field, shape: Shape, place: Place, is_csv: bool) -> pa.Array:
     unit = shape.times.get(field.name)
 
     def convert(part: pa.Array) -> pa.Array:
@@ -91,27 +93,27 @@ def _fitted(column: pa.Array, field: pa.Field, shape: Shape, path: Path, is_csv:
             made.validate(full=True)  # neither Parquet's nor the JSON reader looks whether a text is UTF-8
         return made
 
-    found = _located(column, field, path, convert)
+    found = _located(column, field, place, convert)
     node = shape.nodes[field.name]
     if node.symbols:
         strange = pc.and_(pc.is_valid(found), pc.invert(pc.is_in(found, pa.array(node.symbols))))
         if pc.any(strange).as_py():
             row = strange.index(True).as_py()
-            raise EventFileError(_misfit(path, field, row, column, f"one of {', '.join(node.symbols)}"))
+            raise EventFileError(_misfit(place, field, row, column, f"one of {', '.join(node.symbols)}"))
     return found
 
 
-def _located(column: pa.Array, field: pa.Field, path: Path, convert: Callable[[pa.Array], pa.Array]) -> pa.Array:
+def _located(column: pa.Array, field: pa.Field, place: Place, convert: Callable[[pa.Array], pa.Array]) -> pa.Array:
     """Convert a column, or raise the error that names the first row at fault."""
     try:
         found = convert(column)
     except MISFITS as error:
         row = _first_failing(column, convert)
-        raise EventFileError(_misfit(path, field, row, column, f"{field.type} ({error})")) from error
+        raise EventFileError(_misfit(place, field, row, column, f"{field.type} ({error})")) from error
     if not field.nullable and found.null_count:
         row = pc.is_null(found).index(True).as_py()
         raise EventFileError(
-            f"{path}: row {row + 1}, column {field.name!r} is null, but the schema does not allow null; "
+            f"{place.row(row)}, column {field.name!r} is null, but the schema does not allow null; "
             'fill the value, or make the field ["null", …]'
         )
     return found
@@ -137,12 +139,12 @@ def _first(row_count: int, fails: Callable[[int], bool]) -> int:
     return good
 
 
-def _misfit(path: Path, field: pa.Field, row: int, column: pa.Array, expected: str) -> str:
+def _misfit(place: Place, field: pa.Field, row: int, column: pa.Array, expected: str) -> str:
     texts = pa.types.is_string(column.type)  # perhaps not UTF-8
     value = column.slice(row, 1).cast(pa.binary())[0].as_py() if texts else column[row].as_py()
     value = repr(value.decode(errors="backslashreplace") if isinstance(value, bytes) and texts else value)[:80]
     return (
-        f"{path}: row {row + 1}, column {field.name!r}: {value} ({column.type}); expected {expected}; "
+        f"{place.row(row)}, column {field.name!r}: {value} ({column.type}); expected {expected}; "
         "correct the value, or write the column as the schema says"
     )
 

@@ -10,6 +10,7 @@ No event is left out: one with NaN or a time in the year 9000 is published as it
 would on a live topic. Only what no record can hold (a null or a text where the schema has a number) is refused.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -21,12 +22,12 @@ from headrace.features import Source
 from headrace.features.admission import MAX_EVENT_TIME
 from headrace.features.columns import int64_of, time_ms
 from headrace.features.kernel.limits import MIN_TIME
-from headrace.schemas.keys import compact_keys
+from headrace.schemas.keys import encoded_keys
 from headrace.streams.arrival import MIN_STAMP, arrival_stamps
 from headrace.streams.errors import EventFileError
 from headrace.streams.event_columns import conform, times_of
 from headrace.streams.event_formats import READERS, read_table
-from headrace.streams.event_shape import Shape
+from headrace.streams.event_shape import Place, Shape
 from headrace.streams.logs import event
 
 log = getLogger(__name__)
@@ -59,14 +60,21 @@ class Events:
         """The Kafka key of every event, bytes as latin-1 text."""
         if self.kafka_keys is not None:
             return self.kafka_keys
-        made = compact_keys([self.rows.column(name) for name in self.source.key])
-        return pa.array([None if key is None else key.decode("latin-1") for key in made], pa.string())
+        return encoded_keys([self.rows.column(name) for name in self.source.key]).to_latin1()
+
+    def parts(self, row_count: int) -> Iterator["Events"]:
+        """Yield the events so many at a time, at least one part; they share memory with these."""
+        for begin in range(0, max(len(self.stamps), 1), row_count):
+            yield self._slice(begin, min(row_count, len(self.stamps) - begin))
 
     def between(self, from_ms: int, until_ms: int) -> "Events":
         """Return the events that arrived in [from_ms, until_ms)."""
         lo, hi = np.searchsorted(self.stamps, [from_ms, max(from_ms, until_ms)])
-        keys = None if self.kafka_keys is None else self.kafka_keys.slice(lo, hi - lo)
-        return Events(self.source, self.rows.slice(lo, hi - lo), self.stamps[lo:hi], keys)
+        return self._slice(lo, hi - lo)
+
+    def _slice(self, begin: int, count: int) -> "Events":
+        keys = None if self.kafka_keys is None else self.kafka_keys.slice(begin, count)
+        return Events(self.source, self.rows.slice(begin, count), self.stamps[begin : begin + count], keys)
 
     def take(self, rows: np.ndarray) -> "Events":
         """Return the events at some rows, which rise."""
@@ -88,30 +96,45 @@ def read_events(source: Source, folder: Path) -> Events:
     EventFileError
         No file or several, an unreadable one, a missing column, a value that does not fit the schema.
     """
-    path, shape = _file_of(source, folder), Shape.of(source)
-    table, is_csv = read_table(path, shape), path.suffix == ".csv"
-    if table is None:
-        table = pa.table({name: pa.nulls(0, kind) for name, kind in shape.columns.items()})
-    rows = conform(table, shape, path, is_csv)
+    path, shape = file_of(source, folder), Shape.of(source)
+    return events_of(source, shape, read_whole(path, shape), Place(path), path.suffix == ".csv")
+
+
+def read_whole(path: Path, shape: Shape) -> pa.Table:
+    """Read those columns of a file that a shape names; EventFileError as `read_events`."""
+    table = read_table(path, shape)
+    return pa.table({name: pa.nulls(0, kind) for name, kind in shape.columns.items()}) if table is None else table
+
+
+def events_of(source: Source, shape: Shape, table: pa.Table, place: Place, is_csv: bool) -> Events:
+    """Return the rows of a table as events in order of arrival; EventFileError as `read_events`."""
+    rows = conform(table, shape, place, is_csv)
     if source.arrival is None:
         times = event_times(source, rows)
         stamps = arrival_stamps(times)
-        _warn_of_disorder(times, stamps, path)
+        warn_of_disorder(behind_count(times, stamps), len(times), place)
         return Events(source, rows, stamps)
-    arrival = times_of(table, source.arrival, shape, path, is_csv)
-    strange = np.flatnonzero((arrival < MIN_STAMP) | (arrival > MAX_EVENT_TIME))
-    if len(strange):
-        raise EventFileError(
-            f"{path}: row {strange[0] + 1}, column {source.arrival!r}: {arrival[strange[0]]} ms; an event cannot have "
-            "arrived before 1970 or after 9999, correct it"
-        )
+    arrival = arrivals_of(table, shape, place, is_csv)
     if (np.diff(arrival) >= 0).all():
         return Events(source, rows, arrival)
     order = np.argsort(arrival, kind="stable")
     return Events(source, rows.take(pa.array(order)), arrival[order])
 
 
-def _file_of(source: Source, folder: Path) -> Path:
+def arrivals_of(table: pa.Table, shape: Shape, place: Place, is_csv: bool) -> np.ndarray:
+    """Return the arrival column, int64[n] ms; EventFileError for a null or a time no event can have arrived at."""
+    arrival = times_of(table, shape.source.arrival, shape, place, is_csv)
+    strange = np.flatnonzero((arrival < MIN_STAMP) | (arrival > MAX_EVENT_TIME))
+    if len(strange):
+        raise EventFileError(
+            f"{place.row(int(strange[0]))}, column {shape.source.arrival!r}: {arrival[strange[0]]} ms; an event cannot "
+            "have arrived before 1970 or after 9999, correct it"
+        )
+    return arrival
+
+
+def file_of(source: Source, folder: Path) -> Path:
+    """Return the one file of a source in a folder; EventFileError if there is none, or several."""
     found = [folder / f"{source.name}{ending}" for ending in READERS if (folder / f"{source.name}{ending}").exists()]
     if len(found) == 1 and found[0].is_file():
         return found[0]
@@ -128,14 +151,24 @@ def _file_of(source: Source, folder: Path) -> Path:
 
 def event_times(source: Source, rows: pa.RecordBatch) -> np.ndarray:
     """Return the event time of every row in ms; MIN_TIME where it is null."""
-    times, valid = int64_of(time_ms(rows.column(source.event_time), source.fields[source.event_time].unit))
+    return times_in(rows.column(source.event_time), source)
+
+
+def times_in(column: pa.Array, source: Source) -> np.ndarray:
+    """Return a column of a source's event times in ms; MIN_TIME where it is null."""
+    times, valid = int64_of(time_ms(column, source.fields[source.event_time].unit))
     return np.where(valid, times, MIN_TIME)
 
 
-def _warn_of_disorder(times: np.ndarray, stamps: np.ndarray, path: Path) -> None:
-    behind = int(np.count_nonzero((stamps - times > DISORDER_MS) & (times > MIN_TIME)))
-    if 2 * behind > len(times):
+def behind_count(times: np.ndarray, stamps: np.ndarray) -> int:
+    """Count the events that are further behind the clock than any feed's delay."""
+    return int(np.count_nonzero((stamps - times > DISORDER_MS) & (times > MIN_TIME)))
+
+
+def warn_of_disorder(behind: int, count: int, place: Place) -> None:
+    """Say so if most events of a file are far behind its clock: then file order is not order of arrival."""
+    if 2 * behind > count:
         log.warning(event(
-            "disorder", file=path, events=len(times), behind=behind,
+            "disorder", file=place, events=count, behind=behind,
             advice="file order counts as order of arrival: sort the file by time, or declare Source(arrival=...)",
         ))

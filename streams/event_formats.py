@@ -5,7 +5,8 @@ Arrow refuses (a number where it expects text, maps, …) is read again by `json
 """
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,10 +71,46 @@ def read_table(path: Path, shape: Shape) -> pa.Table | None:
     EventFileError
         The file is not of the format its name says.
     """
-    try:
+    with _reading(path):
         return READERS[path.suffix](path, shape)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, csv.Error, OSError, UnicodeError) as error:
         raise EventFileError(f"{path}: cannot be read as {path.suffix[1:]}: {error}; repair or re-export it") from error
+
+
+def parquet_count(path: Path, shape: Shape) -> int:
+    """Return how many rows a Parquet file has, after a look at its columns."""
+    with _reading(path), pyarrow.parquet.ParquetFile(path) as file:
+        if file.schema_arrow.names:
+            _present(file.schema_arrow.names, shape, path)
+        return file.metadata.num_rows
+
+
+def parquet_parts(
+    path: Path, columns: Sequence[str], row_count: int, first_row: int = 0
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield (number of its first row, part) of a Parquet file, from the row group of a row on.
+
+    Only what is asked for is read, and no more of it is held than a part and the compressed pages it comes from.
+    """
+    with _reading(path), pyarrow.parquet.ParquetFile(path) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]
+        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        skipped, row = 0, 0
+        while skipped < len(counts) and row + counts[skipped] <= first_row:
+            row += counts[skipped]
+            skipped += 1
+        groups = range(skipped, len(counts))
+        for batch in file.iter_batches(row_count, row_groups=list(groups), columns=there) if groups else ():
+            head = min(max(0, first_row - row), len(batch))
+            if head < len(batch):
+                yield row + head, pa.Table.from_batches([batch.slice(head)])
+            row += len(batch)
 
 
 def _present(names: list[str], shape: Shape, path: Path) -> list[str]:

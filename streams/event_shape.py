@@ -13,6 +13,25 @@ from headrace.schemas.lint import Node, lint_schema
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where rows come from, for messages: a file, or a table by the name of its source.
+
+    >>> str(Place("orders.csv")), Place("orders.csv", rows_before=10).row(0)
+    ('orders.csv', 'orders.csv: row 11')
+    """
+
+    name: str | Path
+    rows_before: int = 0   # those at hand are a part
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+    def row(self, number: int) -> str:
+        """Say which row the one with this number (from 0) is."""
+        return f"{self.name}: row {self.rows_before + number + 1}"
+
+
+@dataclass(frozen=True)
 class Shape:
     """The columns a source's file may have; others are ignored.
 
@@ -70,7 +89,7 @@ class Shape:
             for name, kind in self.columns.items()
         )
 
-    def missing_column(self, path: Path, name: str, names: list[str]) -> str:
+    def missing_column(self, path: Path | Place, name: str, names: list[str]) -> str:
         """Say that a file lacks a column."""
         near = did_you_mean(name, names)
         if name not in self.nodes:

@@ -9,21 +9,33 @@ number of shards. Admission, keys, align, fold and the join are the live ones; o
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from headrace.features.admission import admit, binding_keys
-from headrace.features.kernel.limits import MAX_CLOCK
+from headrace.features import Source
+from headrace.features.admission import admit, encoded_binding_keys
+from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
 from headrace.features.stage import LogSlice, SourceRecords, StageCore, StageOutput, Ticks
 from headrace.features.topology import Binding, Stage, Topology
+from headrace.schemas.keys import EncodedKeys
 from headrace.streams.event_files import Events
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.scored import ScoredSource
 
-SLAB_EVENT_COUNT = 100_000  # events folded at once: large enough for columns to pay, small enough to bound memory
+SLAB_EVENT_COUNT = 100_000  # events of a source read at once: enough for columns to pay, few enough to bound memory
+
+
+class EventParts(Protocol):
+    """Events of one source that come in parts: `Events` in memory, or an `EventStream`."""
+
+    source: Source
+
+    def parts(self, row_count: int) -> Iterator[Events]:
+        """Yield the events in order of arrival, at most so many at a time; one empty part if there are none."""
 
 
 @dataclass(frozen=True)
@@ -36,31 +48,33 @@ class Admitted:
     stamps: np.ndarray
     event_time: np.ndarray
     keys: pa.StringArray
-    next_offset: int  # behind all events so far, those of earlier slabs included
-    found: dict[tuple[str, ...], list[bytes | None]] = field(default_factory=dict)  # keys by their fields
+    next_offset: int = 0  # behind all events so far, those of earlier slabs included
+    found: dict[tuple[str, ...], EncodedKeys] = field(default_factory=dict)  # keys by their fields
 
-    def keys_of(self, topology: Topology, binding: Binding) -> list[bytes | None]:
+    def keys_of(self, topology: Topology, binding: Binding) -> EncodedKeys:
         """Return the entity keys in one binding; made once, stages and joins ask for the same ones."""
         if binding.fields not in self.found:
-            self.found[binding.fields] = binding_keys(topology, binding, self.rows)
+            self.found[binding.fields] = encoded_binding_keys(topology, binding, self.rows)
         return self.found[binding.fields]
 
 
 def replay(
-    topology: Topology, events: Sequence[Events], scored: Mapping[int, ScoredSource],
-    on_output: Callable[[int, StageOutput], None] | None = None,
+    topology: Topology, events: Sequence[EventParts], scored: Mapping[int, ScoredSource],
+    on_output: Callable[[int, StageOutput], None] | None = None, slab_event_count: int = SLAB_EVENT_COUNT,
 ) -> Iterator[tuple[int, ReadyEvents]]:
     """Yield the scored events of every source with their answers, in order.
 
     Parameters
     ----------
     topology : Topology
-    events : sequence of Events
+    events : sequence of EventParts
         One for every source of the topology, in its order.
     scored : mapping of source index to ScoredSource
         What to answer; empty to fold only.
     on_output : callable, optional
         Sees every output of every stage core, with the stage's index.
+    slab_event_count : int
+        Events of a source read at once; nothing but memory and speed depends on it.
 
     Yields
     ------
@@ -71,7 +85,7 @@ def replay(
         for number, stage in enumerate(topology.stages)
     ]
     joins = {source: AnswerJoin(asking.asks) for source, asking in scored.items()}
-    for slab, clock in _slabs(topology, events):
+    for slab, clock in slabs(events, slab_event_count):
         for source, asking in scored.items():
             admitted = slab[source]
             columns = asking.event_columns(admitted.rows, admitted.event_time, admitted.stamps, admitted.keys)
@@ -91,25 +105,65 @@ def replay(
                 yield source, ready
 
 
-def _slabs(topology: Topology, events: Sequence[Events]) -> Iterator[tuple[list[Admitted], int]]:
-    """Cut all sources at the same stamps; yield what lies between two cuts, and the clock after it."""
-    admitted = [_admitted(number, one) for number, one in enumerate(events)]
-    stamps = np.sort(np.concatenate([one.stamps for one in admitted]))
-    cuts = np.unique(stamps[SLAB_EVENT_COUNT::SLAB_EVENT_COUNT])
-    begins = [0] * len(admitted)
-    for cut in [*cuts.tolist(), MAX_CLOCK]:
-        ends = [int(np.searchsorted(one.stamps, cut)) for one in admitted]
-        yield [_part(one, begin, end) for one, begin, end in zip(admitted, begins, ends, strict=True)], cut
-        begins = ends
+class _Reading:
+    """One source under way: what is admitted and not yet handed out."""
+
+    def __init__(self, number: int, events: EventParts, row_count: int) -> None:
+        self._number, self._parts = number, events.parts(row_count)
+        self._waiting: list[Admitted] = []  # never empty once something has been read
+        self._read = self._taken = 0        # offsets
+        self.clock = NO_CLOCK               # all that is stamped below it has been read
+
+    def read(self) -> None:
+        """Read the next part."""
+        for part in self._parts:
+            self._waiting.append(_admitted(self._number, part, self._read))
+            self._read += len(part.stamps)
+            if len(part.stamps):
+                self.clock = int(part.stamps[-1])
+                return
+        self.clock = MAX_CLOCK
+
+    def take(self, clock: int) -> Admitted:
+        """Hand out what is stamped below a clock."""
+        *whole, last = self._waiting  # another part is only read once the clock is where the ones before it end
+        end = int(np.searchsorted(last.stamps, clock))
+        self._waiting = [_part(last, end, len(last.stamps))]
+        taken = _joined([*whole, _part(last, 0, end)])
+        if len(taken.offsets):
+            self._taken = int(taken.offsets[-1]) + 1
+        return replace(taken, next_offset=self._taken)
 
 
-def _admitted(number: int, events: Events) -> Admitted:
+def slabs(
+    events: Sequence[EventParts], row_count: int = SLAB_EVENT_COUNT
+) -> Iterator[tuple[list[Admitted], int]]:
+    """Read all sources side by side; yield what lies between two clocks, and the clock after it.
+
+    The source that has been read the least far says how far all of them may be handed out, and is the next to be read.
+    """
+    sources = [_Reading(number, one, row_count) for number, one in enumerate(events)]
+    clock = NO_CLOCK
+    while clock < MAX_CLOCK:
+        for source in sources:
+            if source.clock == clock:
+                source.read()
+        reached = min(source.clock for source in sources)
+        if reached > clock:  # else a stamp goes on in the next part
+            clock = reached
+            yield [source.take(clock) for source in sources], clock
+
+
+def _admitted(number: int, events: Events, first_offset: int) -> Admitted:
     verdict = admit(events.source, events.rows, events.stamps)
+    if verdict.accepted.all():
+        offsets = np.arange(first_offset, first_offset + len(events.stamps))
+        return Admitted(number, verdict.batch, offsets, events.stamps, verdict.event_time, events.keys)
     accepted = np.flatnonzero(verdict.accepted)
     take = pa.array(accepted)
     return Admitted(
-        number, verdict.batch.take(take), accepted, events.stamps[accepted], verdict.event_time[accepted],
-        events.keys.take(take), len(events.stamps),
+        number, verdict.batch.take(take), first_offset + accepted, events.stamps[accepted],
+        verdict.event_time[accepted], events.keys.take(take),
     )
 
 
@@ -117,7 +171,19 @@ def _part(one: Admitted, begin: int, end: int) -> Admitted:
     count = end - begin
     return Admitted(
         one.source, one.rows.slice(begin, count), one.offsets[begin:end], one.stamps[begin:end],
-        one.event_time[begin:end], one.keys.slice(begin, count), int(one.offsets[end - 1]) + 1 if end else 0,
+        one.event_time[begin:end], one.keys.slice(begin, count),
+    )
+
+
+def _joined(parts: Sequence[Admitted]) -> Admitted:
+    filled = [one for one in parts if len(one.stamps)] or parts[:1]
+    if len(filled) == 1:
+        return filled[0]
+    columns = zip(*((one.offsets, one.stamps, one.event_time) for one in filled), strict=True)
+    table = pa.Table.from_batches([one.rows for one in filled]).combine_chunks()
+    return Admitted(
+        filled[0].source, table.to_batches(max_chunksize=len(table))[0], *map(np.concatenate, columns),
+        pa.concat_arrays([one.keys for one in filled]),
     )
 
 
@@ -138,17 +204,20 @@ def slice_of(topology: Topology, stage: Stage, slab: Sequence[Admitted], clock: 
 
 
 def _source_records(topology: Topology, stage: Stage, events: Admitted, first: int) -> SourceRecords:
-    rows, roles, keys = [], [], []
-    for binding in stage.bindings_of(events.source):
-        found = events.keys_of(topology, binding)
-        present = [row for row, key in enumerate(found) if key is not None]
-        rows += present
-        roles += [binding.role] * len(present)
-        keys += [found[row] for row in present]
-    row, role = np.array(rows, np.int64), np.array(roles, np.int16)
-    order = np.lexsort((role, row))
-    row, role = row[order], role[order]
-    carried = list(stage.carried(events.source))
+    bindings = stage.bindings_of(events.source)
+    found = [events.keys_of(topology, binding) for binding in bindings]
+    rows = [np.flatnonzero(keys.present) for keys in found]
+    keys = reduce(EncodedKeys.followed_by, [one.take(row) for one, row in zip(found, rows, strict=True)])
+    row = np.concatenate(rows)
+    role = np.repeat(np.array([binding.role for binding in bindings], np.int16), list(map(len, rows)))
+    if len(bindings) > 1:
+        order = np.lexsort((role, row))
+        row, role, keys = row[order], role[order], keys.take(order)
+    carried = events.rows.select(list(stage.carried(events.source)))
+    source_key = events.keys
+    if len(bindings) > 1 or len(row) < len(events.offsets):  # else every event is one record
+        take = pa.array(row)
+        carried, source_key = carried.take(take), source_key.take(take)
     return SourceRecords(
         source=events.source,
         position=np.arange(first, first + len(row), dtype=np.int32),
@@ -157,9 +226,7 @@ def _source_records(topology: Topology, stage: Stage, events: Admitted, first: i
         stamp=events.stamps[row],
         role=role,
         event_time=events.event_time[row],
-        source_key=events.keys.take(pa.array(row)),
-        entity_key=[keys[i] for i in order.tolist()],
-        fields=events.rows.select(carried).take(pa.array(row)),
+        source_key=source_key,
+        entity_key=keys,
+        fields=carried,
     )
-
-

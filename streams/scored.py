@@ -12,16 +12,17 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from headrace.features.admission import binding_keys
+from headrace.features.admission import encoded_binding_keys
 from headrace.features.stage import StageOutput
 from headrace.features.topology import Binding, Topology
 from headrace.models.vector import VectorLayout
 from headrace.schemas.buffers import float64_of, values_of
+from headrace.schemas.keys import EncodedKeys
 from headrace.schemas.records import answer_schema, avro_name
 from headrace.streams.join import AnswerBlock, Ask, ReadyEvents
 
 OWN_COLUMNS = ("_event_time", "_stamp", "_key")
-KeysOf = Callable[[Binding], Sequence[bytes | None]]
+KeysOf = Callable[[Binding], EncodedKeys]
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,13 @@ class ScoredSource:
         `keys_of` gives the keys of a binding to whoever has them already.
         """
         if keys_of is None:
-            def keys_of(binding: Binding) -> list[bytes | None]:
-                return binding_keys(self.topology, binding, rows)
+            def keys_of(binding: Binding) -> EncodedKeys:
+                return encoded_binding_keys(self.topology, binding, rows)
 
         wants = np.zeros(len(rows), np.uint64)
         for number, ask in enumerate(self.asks):
             binding = self.topology.stages[ask.stage].bindings_of(self.source)[ask.role]
-            keys = keys_of(binding)
-            present = np.fromiter((key is not None for key in keys), bool, len(rows))
-            wants |= present.astype(np.uint64) << np.uint64(number)
+            wants |= keys_of(binding).present.astype(np.uint64) << np.uint64(number)
         return wants
 
     def event_columns(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from headrace.features.columns import nullable
 from headrace.features.entity import Entity
 from headrace.features.plan import FoldPlan
 from headrace.features.stage_columns import (
@@ -153,11 +154,6 @@ class _AnswerEncoder:
         for number, feature in enumerate(plan.feature_names):
             columns[f"{name}__{feature}"] = nullable(np.ascontiguousarray(said.values[:, number]))
         return columns
-
-
-def nullable(values: np.ndarray) -> pa.Array:
-    """A float64 column; NaN is null."""
-    return pa.array(values, pa.float64(), mask=np.isnan(values))
 
 
 def join_key_columns(entity: Entity, keys: Sequence[bytes]) -> dict[str, pa.Array]:

@@ -17,28 +17,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
-from headrace.models import ModelSpec, Pipeline
-from headrace.models.artifact import Artifact
-from headrace.models.training import train
-from headrace.models.vector import VectorLayout
+from headrace.models import Pipeline
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.accounting import Accounting
 from headrace.streams.apply import create_topics, register_schemas, topic_plans
 from headrace.streams.cluster import Cluster, default_plan
-from headrace.streams.dataset import labels_of, replay_scored, request_only
 from headrace.streams.errors import EventFileError
 from headrace.streams.event_files import Events, read_events
 from headrace.streams.feast_setup import apply_feast
 from headrace.streams.publish import publish_replay
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
+from headrace.streams.training import Trained, Training
+from headrace.streams.training import train_models as train_models_on
 
 STALLED_S = 60.0  # without any group moving: something is broken
 
@@ -98,16 +94,6 @@ class Steps:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 2)
 
 
-@dataclass
-class Trained:
-    """A pipeline with its trained models."""
-
-    pipeline: Pipeline
-    topology: Topology
-    artifacts: dict[str, Artifact]
-    baselines: dict[str, tuple[VectorLayout, Artifact]]
-
-
 def read_all(topology: Topology, folder: Path) -> list[Events]:
     """Read the events of every source, in the topology's order."""
     if not folder.is_dir():
@@ -145,33 +131,9 @@ def train_models(
     `label_events` are those of sources that only labels read.
     """
     known = [one.between(-(2**62), plan.train_until) for one in events]
-    datasets = replay_scored(topology, known)
-    artifacts, baselines = {}, {}
-    for model in pipeline.models:
-        layout = VectorLayout(model, topology)
-        if layout.source not in datasets:
-            raise EventFileError(
-                f"{plan.events}: no events of {model.scores.name} arrived before the cut; nothing to train on"
-            )
-        dataset = datasets[layout.source]
-        labels = labels_of(model, dataset, [*known, *label_events], plan.train_until)
-        times = dataset.column("_event_time").to_numpy()
-        categories = layout.category_values(dataset.ready.events)
-        span = (int(times.min()), int(times.max()) + 1)
-        matrix = dataset.matrix(layout, categories)
-        artifacts[model.name] = train(layout, matrix, labels, categories, span_ms=span, threads=2)
-        baselines.update(_baseline(model, topology, dataset, labels, span))
-        artifacts[model.name].save(plan.folder / "models")
-    return Trained(pipeline, topology, artifacts, baselines)
-
-
-def _baseline(model: ModelSpec, topology: Topology, dataset, labels: np.ndarray, span: tuple[int, int]) -> dict:
-    if not model.requests or not model.views:
-        return {}
-    layout = VectorLayout(request_only(model), topology)
-    categories = layout.category_values(dataset.ready.events)
-    artifact = train(layout, dataset.matrix(layout, categories), labels, categories, span_ms=span, threads=2)
-    return {model.name: (layout, artifact)}
+    by_name = {one.source.name: one for one in [*known, *label_events]}
+    training = Training(topology, known, lambda source: by_name[source.name], plan.train_until, plan.events)
+    return train_models_on(pipeline, training, pipeline.models, plan.folder / "models", baselines=True)
 
 
 def settings_for(services: Services, plan: TrialPlan, **changes: Any) -> Settings:

@@ -106,8 +106,8 @@ def _model_findings(
     labels[dataset.column("_stamp").to_numpy() < plan.train_until] = np.nan
     values = {"stream": auc(scores, labels), "replay": auc(artifact.score(matrix), labels)}
     if model.name in trained.baselines:
-        base_layout, base = trained.baselines[model.name]
-        values["request_only"] = auc(base.score(dataset.matrix(base_layout, base.manifest.categories)), labels)
+        base = trained.baselines[model.name]
+        values["request_only"] = auc(base.score(dataset.matrix(base.layout, base.categories)), labels)
     ids = table.column("id").to_pylist()
     return Findings(
         len(ids), len(matrix), len(ids) - len(set(ids)),

@@ -1,5 +1,7 @@
 """Entity keys and their partitions."""
 
+import json
+
 import pyarrow as pa
 import pytest
 
@@ -66,3 +68,11 @@ def test_a_float_is_no_key():
 def test_columns_of_different_lengths_are_a_mistake_of_the_caller():
     with pytest.raises(ValueError, match="rows"):
         compact_keys([pa.array([1]), pa.array([1, 2])])
+
+
+def test_many_distinct_texts_are_written_as_few_are():
+    plain = [f"k{n}é" for n in range(200)] + [None]
+    for extra in ([], ['a"b', "tab\t", "back\\slash", "\x1f", "\x7f"]):
+        values = plain + extra
+        expected = [None if v is None else json.dumps([v], ensure_ascii=False).encode() for v in values]
+        assert compact_keys([pa.array(values)]) == expected
