@@ -9,12 +9,12 @@ by itself, and reading can begin anywhere. Parquet is read as it is needed, tabl
 memory, and say so: CSV and JSON lines are read whole, and so are events that do not lie in order of arrival.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +42,8 @@ from headrace.streams.event_files import (
     times_in,
     warn_of_disorder,
 )
-from headrace.streams.event_formats import READERS, parquet_count, parquet_parts
+from headrace.streams.event_formats import READERS
+from headrace.streams.event_parts import Columns, ParquetColumns, TableColumns
 from headrace.streams.event_shape import Place, Shape
 from headrace.streams.logs import event
 
@@ -50,55 +51,6 @@ log = getLogger(__name__)
 
 COURSE_STEP = 131_072   # rows between two entries of a file's course: a megabyte of times at once
 FOREVER = 2**62
-
-
-class Columns(Protocol):
-    """Columns of a source's events that can be read in parts, again and again."""
-
-    place: Place
-    is_csv: bool
-    count: int
-
-    def parts(self, names: Sequence[str], row_count: int, first_row: int = 0) -> Iterator[tuple[int, pa.Table]]:
-        """Yield (number of its first row, part) with those of the named columns that are there."""
-
-
-@dataclass(frozen=True)
-class TableColumns:
-    """Columns in memory."""
-
-    table: pa.Table
-    place: Place
-    is_csv: bool = False
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return len(self.table)
-
-    def parts(self, names: Sequence[str], row_count: int, first_row: int = 0) -> Iterator[tuple[int, pa.Table]]:
-        """Slice the table."""
-        table = self.table.select([name for name in names if name in self.table.column_names])
-        for row in range(first_row, len(table), row_count):
-            yield row, table.slice(row, row_count)
-
-
-@dataclass(frozen=True)
-class ParquetColumns:
-    """Columns of a Parquet file."""
-
-    place: Place
-    shape: Shape
-    is_csv: bool = False
-
-    @cached_property
-    def count(self) -> int:
-        """Number of rows."""
-        return parquet_count(self.place.name, self.shape)
-
-    def parts(self, names: Sequence[str], row_count: int, first_row: int = 0) -> Iterator[tuple[int, pa.Table]]:
-        """Read the file."""
-        return parquet_parts(self.place.name, names, row_count, first_row)
 
 
 @dataclass(frozen=True)
