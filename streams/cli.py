@@ -89,9 +89,9 @@ def run(
     Example: HEADRACE_BOOTSTRAP=broker:9092 headrace run route stage --pipeline shop.pipeline:PIPELINE
     """
     def work() -> None:
-        from headrace.streams.lean import without_pandas
+        from headrace.streams.lean import import_without_pandas, no_pandas_any_more
 
-        without_pandas(["lightgbm"] if {"score", "drift"} & set(roles) else [])
+        import_without_pandas(["headrace.models", *(["lightgbm"] if {"score", "drift"} & set(roles) else [])])
 
         from headrace.streams.logs import start_logging
         from headrace.streams.pipelines import load_pipeline
@@ -99,7 +99,9 @@ def run(
         from headrace.streams.settings import environment_settings
 
         start_logging()
-        run_roles(roles, Work.of(load_pipeline(pipeline), environment_settings(), status))
+        loaded = load_pipeline(pipeline)
+        no_pandas_any_more()
+        run_roles(roles, Work.of(loaded, environment_settings(), status))
 
     told(work)
 

@@ -1,14 +1,13 @@
 """Leave pandas out of a worker: a second and 60 MB that no role has a use for.
 
-pyarrow and LightGBM import pandas wherever they find it; told once that there is none, they go on without it (pyarrow's
-``to_numpy`` looks again at every call: roles use ``headrace.schemas.buffers``). Whoever imports pandas himself later, a
-pipeline's own module for instance, gets it as ever.
+pyarrow and LightGBM import pandas wherever they find it, and go on without it where there is none. So a worker imports
+what it needs while pandas cannot be found, then the pipeline's module (which may use pandas, and then there it is), and
+then closes the door: pyarrow's conversions look for pandas again and again.
 """
 
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 
 class _NoPandas:
@@ -18,20 +17,17 @@ class _NoPandas:
             raise ModuleNotFoundError("pandas is left out of workers", name=name)
 
 
-@contextmanager
-def _hidden() -> Iterator[None]:
+def import_without_pandas(modules: Sequence[str]) -> None:
+    """Import modules that would import pandas if they found it."""
     sys.meta_path.insert(0, _NoPandas)
     try:
-        yield
+        importlib.import_module("pyarrow").array([])   # looks for it at its first conversion
+        for name in modules:
+            importlib.import_module(name)
     finally:
         sys.meta_path.remove(_NoPandas)
 
 
-def without_pandas(others: Sequence[str] = ()) -> None:
-    """Let pyarrow, and the other modules named, find that there is no pandas."""
-    if "pandas" in sys.modules:
-        return
-    with _hidden():
-        importlib.import_module("pyarrow").array([])   # looks for it at its first conversion
-        for name in others:
-            importlib.import_module(name)
+def no_pandas_any_more() -> None:
+    """From now on there is no pandas, unless it has been imported already."""
+    sys.modules.setdefault("pandas", None)
