@@ -10,9 +10,12 @@ from rich.console import Console
 from headrace.streams.cli_apply import apply
 from headrace.streams.cli_backfill import backfill
 from headrace.streams.cli_common import PipelineOption, instant, told
+from headrace.streams.cli_down import down
 from headrace.streams.cli_init import init
 from headrace.streams.cli_produce import produce
+from headrace.streams.cli_status import status
 from headrace.streams.cli_train import train
+from headrace.streams.cli_up import up
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -111,6 +114,9 @@ app.command()(init)
 app.command()(produce)
 app.command()(train)
 app.command()(backfill)
+app.command()(up)
+app.command()(status)
+app.command()(down)
 
 if __name__ == "__main__":
     sys.exit(app())

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 from headrace.infra.embedded.process import Child, Children
 from headrace.schemas.errors import ServiceError
 from headrace.streams.settings import Settings
+from headrace.streams.supervision import Actions, Phase, Supervision, Verb, Worker, step
 
-STOPPED_EARLY = 128 + signal.SIGTERM  # told to stop before its roles ran: there was nothing to finish
-DRAIN_S = 15.0  # a worker's last checkpoint; longer than `Settings.drain_s`
+POLL_S = 0.05
+FLOW = ("route", "stage", "score", "write", "drift")   # the order in which roles are stopped
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,16 @@ class WorkerPlan:
 
     roles: tuple[str, ...]
     worker: str
+
+    @property
+    def name(self) -> str:
+        """What messages and logs call it."""
+        return f"{'+'.join(self.roles)}-{self.worker}"
+
+    @property
+    def rank(self) -> int:
+        """When it is stopped: upstream first; a process of several roles goes with the first of them."""
+        return min(FLOW.index(role) if role in FLOW else len(FLOW) for role in self.roles)
 
 
 def default_plan(workers: int) -> list[WorkerPlan]:
@@ -58,13 +70,12 @@ class Cluster:
     def start(self, plans: Sequence[WorkerPlan]) -> None:
         """Start workers; returns at once."""
         for plan in plans:
-            name = f"{'+'.join(plan.roles)}-{plan.worker}"
             command = [
                 sys.executable, "-m", "headrace.streams.cli", "run", *plan.roles,
                 "--pipeline", self._pipeline, "--status", self.folder / "status",
             ]
             child = self._children.start(
-                name, command, self.folder / "logs" / f"{name}.log", environment=self._environment(plan)
+                plan.name, command, self.folder / "logs" / f"{plan.name}.log", environment=self._environment(plan)
             )
             self._running.append((plan, child))
 
@@ -78,14 +89,26 @@ class Cluster:
             for key, value in values.items()
         }
 
+    def ended(self) -> dict[str, Child]:
+        """Return the workers that have ended since the last call, by name; they are not watched any more."""
+        found = {child.name: child for _, child in self._running if child.exit_code is not None}
+        self._running = [(plan, child) for plan, child in self._running if child.name not in found]
+        return found
+
+    def perform(self, actions: Actions, plans: Mapping[str, WorkerPlan]) -> None:
+        """Do what a supervision says; returns at once."""
+        running = {child.name: child for _, child in self._running}
+        for verb, name in actions:
+            if verb is Verb.START:
+                self.start([plans[name]])
+            elif name in running:
+                running[name].signal(signal.SIGTERM if verb is Verb.TERMINATE else signal.SIGKILL)
+
     def check(self) -> None:
         """Raise ServiceError when a worker has ended; the message holds its last lines."""
         for _, child in self._running:
             if child.exit_code is not None:
-                raise ServiceError(
-                    f"worker {child.name} ended with exit code {child.exit_code}. Its last lines ({child.log}):\n"
-                    f"{child.last_words()}"
-                )
+                raise ServiceError(ending(child, "ended"))
 
     def child(self, role: str, worker: str = "0") -> Child:
         """Return the process that runs a role."""
@@ -97,19 +120,19 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop all workers, upstream first, each after its last checkpoint; raise when one failed to leave cleanly."""
-        order = {"route": 0, "stage": 1, "score": 2, "write": 3}
-        failed = []
-        for _, child in sorted(self._running, key=lambda each: order[each[0].roles[0]]):
-            child.signal(signal.SIGTERM)
-        for _, child in self._running:
-            if child.wait(DRAIN_S) not in (0, STOPPED_EARLY):
-                failed.append(child)
-        self._running = []
+        state = Supervision({child.name: Worker(plan.rank, Phase.RUNNING) for plan, child in self._running})
+        gone: dict[str, Child] = {}
+        while not state.over:
+            ended = self.ended()
+            gone |= ended
+            codes = {name: child.exit_code for name, child in ended.items()}
+            state, actions = step(state, time.monotonic(), codes, stop=True)
+            self.perform(actions, {})
+            if not state.over:
+                time.sleep(POLL_S)
+        failed = [gone[name] for name, worker in state.workers.items() if worker.failed]
         if failed:
-            raise ServiceError("\n".join(
-                f"worker {c.name} left with exit code {c.exit_code}. Its last lines ({c.log}):\n{c.last_words()}"
-                for c in failed
-            ))
+            raise ServiceError("\n".join(ending(child, "left") for child in failed))
 
     def stage_total(self, name: str) -> int:
         """Return a count of the stage workers, all of them together."""
@@ -119,3 +142,11 @@ class Cluster:
         """Return what every worker has counted, by file name."""
         found = sorted((self.folder / "status").glob("*.json"))
         return {path.stem: json.loads(path.read_text()) for path in found}
+
+
+def ending(child: Child, how: str) -> str:
+    """Return how a worker has ended, with its last lines."""
+    return (
+        f"worker {child.name} {how} with exit code {child.exit_code}. Its last lines ({child.log}):\n"
+        f"{child.last_words()}"
+    )

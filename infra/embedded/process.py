@@ -204,6 +204,11 @@ class Children:
             how = f"took longer than {timeout_s:.0f} s" if code is None else f"failed with exit code {code}"
             raise ServiceError(f"{name} {how}. From its log ({log}):\n{child.last_words()}")
 
+    def running(self) -> list[Child]:
+        """Return the children that run now."""
+        with self._lock:
+            return [child for child in self._children if child.exit_code is None]
+
     def close(self, within_s: float = STOP_WITHIN_S) -> None:
         """Stop all children: SIGTERM latest first, `within_s` for all together, then SIGKILL; may be called twice."""
         with self._lock:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,7 @@ class Services:
 def embedded_services(
     directory: Path, *, kafka_port: int = 0, registry_port: int = 0, valkey_port: int = 0,
     accounts: Mapping[str, str] = NOBODY,
+    children: Children | None = None,
 ) -> Iterator[Services]:
     """Run Kafka, the schema registry and Valkey, empty, until the block ends.
 
@@ -65,6 +66,8 @@ def embedded_services(
         0: any free one.
     accounts : mapping of str to str
         Passwords by user of Kafka's second address, see `start_kafka`; without any there is none.
+    children : Children, optional
+        Their owner, if somebody wants to watch them; whoever made it stops them.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def embedded_services(
     cache = ArtifactCache(cache_folder(os.environ), os.environ.get("HEADRACE_MAVEN"))
     jars = cache.files(lock["kafka"])
     app = cache.unpacked(*lock["registry"])
-    with Children() as children:
+    with nullcontext(children) if children is not None else Children() as children:
         starting = ThreadPoolExecutor(3)
         try:
             addresses = [
