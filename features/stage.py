@@ -94,6 +94,11 @@ class StageCore:
         return self._aligner.clocks.theta
 
     @property
+    def slowest(self) -> list[tuple[int, int]]:
+        """(source, partition) of those whose clock is theta: held records wait for them."""
+        return self._aligner.clocks.slowest()
+
+    @property
     def key_count(self) -> int:
         """Entities this shard has seen."""
         return len(self._keys)

@@ -114,6 +114,10 @@ class Cluster:
         """Return the process that runs a role."""
         return next(child for plan, child in self._running if role in plan.roles and plan.worker == worker)
 
+    def named(self, name: str) -> Child:
+        """Return the running process of a plan, by the plan's name."""
+        return next(child for _, child in self._running if child.name == name)
+
     def forget(self, child: Child) -> None:
         """Stop watching a worker (one that was killed on purpose)."""
         self._running = [(plan, each) for plan, each in self._running if each is not child]
@@ -144,9 +148,9 @@ class Cluster:
         return {path.stem: json.loads(path.read_text()) for path in found}
 
 
-def ending(child: Child, how: str) -> str:
-    """Return how a worker has ended, with its last lines."""
+def ending(child: Child, how: str, what: str = "worker") -> str:
+    """Return how a process has ended, with its last lines."""
     return (
-        f"worker {child.name} {how} with exit code {child.exit_code}. Its last lines ({child.log}):\n"
+        f"{what} {child.name} {how} with exit code {child.exit_code}. Its last lines ({child.log}):\n"
         f"{child.last_words()}"
     )

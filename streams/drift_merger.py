@@ -6,6 +6,7 @@ output topic, so a restart neither loses nor repeats a report. Counts are small:
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from headrace.streams.status import StatusFile
 log = logging.getLogger(__name__)
 
 CONSUME_COUNT = 1_000
+STATUS_EVERY_S = 1.0
 CONSUME_WAIT_S = 0.2  # reports are due once a day of event time
 
 
@@ -63,6 +65,8 @@ class DriftMerger:
         self._schema_ids: dict[str, int] = {}
         self._reported: dict[str, set[tuple]] = {}
         self._shown: dict[str, int] = {}
+        self._clocks: dict[str, int] = {}   # Kafka time of the last record read, by topic
+        self._next_status = 0.0
         for model, artifact in models:
             topic = self._names.drift(model.name)
             source = self._names.source(model.scores.topic)
@@ -84,7 +88,11 @@ class DriftMerger:
                 self.counts[outcome.value] += 1
             if messages:
                 self._report()
+                self._clocks |= {m.topic(): m.timestamp()[1] for m in messages}
             self._show_position()
+            if time.monotonic() >= self._next_status:
+                self._write_status()
+        self._write_status()
         self._producer.flush()
         self._consumer.close()
 
@@ -108,7 +116,16 @@ class DriftMerger:
             self._producer.flush()
             self._reported[model].update(_identity(report) for report in fresh)
             self.counts["reports"] += len(fresh)
-        self._status.write(dict(self.counts))
+
+    def _write_status(self) -> None:
+        self._next_status = time.monotonic() + STATUS_EVERY_S
+        partitions = {
+            f"{topic}[0]": {"position": offset, "clock": self._clocks.get(topic)}
+            for topic, offset in self._shown.items()
+        }
+        self._status.write({
+            "role": "drift", "worker": self._settings.worker, **self.counts, "partitions": partitions,
+        })
 
 
 def _identity(report: dict) -> tuple:

@@ -189,6 +189,13 @@ class AnswerJoin:
         offset, self._let_go = self._let_go, None
         return offset
 
+    def head(self) -> tuple[int, list[int], pa.Table] | None:
+        """The first event that waits: its offset, the asks whose answers are missing, its row; None when none waits."""
+        if not len(self._offsets):
+            return None
+        missing = [k for k in range(len(self.asks)) if int(self._wants[0]) >> k & 1]
+        return int(self._offsets[0]), missing, next(t for t in self._events if len(t)).slice(0, 1)
+
     def event_position(self) -> int | None:
         """Offset of the first event not yet taken; None when none waits (the consumer's position counts)."""
         return int(self._offsets[0]) if len(self._offsets) else None

@@ -81,7 +81,8 @@ class OnlineWriter:
     topology, settings
     status_path
         Where the counts go: ``read`` = ``applied`` + ``stale`` (the store had it or a newer one) + ``superseded`` (a
-        newer one of the same key came in the same batch) + ``unread`` (not a row of this view), since the start.
+        newer one of the same key came in the same batch) + ``unread`` (not a row of this view), since the start; and
+        ``partitions: {"<topic>[p]": {"position", "clock"}}``, the next offset and the Kafka time of the last row read.
     store
         The online store's client; made from the settings if not given.
     patience_s
@@ -102,6 +103,7 @@ class OnlineWriter:
         self._status = StatusFile(status_path)
         self.counts: Counter[str] = Counter(read=0, applied=0, stale=0, superseded=0, unread=0)
         self._written: dict[tuple[str, int], int] = {}  # next offsets: written to the store, not committed yet
+        self._read: dict[tuple[str, int], tuple[int, int]] = {}  # next offsets and times: for whoever watches
         registry = open_registry(settings)
         layouts = store_views(topology, store_project(topology.pipeline, settings.prefix))
         self._views = {
@@ -158,7 +160,9 @@ class OnlineWriter:
             encoded = self._encoded(topic, rows)
             if len(encoded) and not self._applied(self._views[topic].layout, encoded, stop):
                 return False
-            ends |= {(topic, message.partition()): message.offset() + 1 for message in rows}
+            last = {message.partition(): message for message in rows}
+            ends |= {(topic, partition): message.offset() + 1 for partition, message in last.items()}
+            self._read |= {(topic, p): (message.offset() + 1, message.timestamp()[1]) for p, message in last.items()}
         self._written |= ends
         return True
 
@@ -217,13 +221,22 @@ class OnlineWriter:
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._commit(consumer, [(each.topic, each.partition) for each in partitions])
+        self._forget(partitions)
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:
             self._written.pop((each.topic, each.partition), None)
+        self._forget(partitions)
+
+    def _forget(self, partitions: list[TopicPartition]) -> None:
+        for each in partitions:
+            self._read.pop((each.topic, each.partition), None)
 
     def _report(self) -> None:
-        self._status.write({"role": ROLE, "worker": self._settings.worker, **self.counts})
+        partitions = {f"{t}[{p}]": {"position": at, "clock": clock} for (t, p), (at, clock) in self._read.items()}
+        self._status.write({
+            "role": ROLE, "worker": self._settings.worker, **self.counts, "partitions": partitions,
+        })
 
 
 def _usable(message: Message) -> bool:

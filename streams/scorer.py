@@ -20,10 +20,11 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import Message, Producer, TopicPartition
 
-from headrace.features.admission import admit
+from headrace.features.admission import admit, binding_keys
 from headrace.features.topology import Topology
 from headrace.models.drift import DAY_MS
 from headrace.schemas.codec import BatchCodec
+from headrace.schemas.keys import murmur2
 from headrace.schemas.registry import value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import bodies, split
@@ -35,7 +36,7 @@ from headrace.streams.predictions import Predictor
 from headrace.streams.registry import open_registry
 from headrace.streams.scored import AnswerReader, ScoredSource
 from headrace.streams.settings import Settings
-from headrace.streams.status import StatusFile
+from headrace.streams.status import StatusFile, now_ms
 from headrace.streams.transactions import ExactlyOnce
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 CONSUME_COUNT = 10_000     # records per call: bounds the columns of one round
 CONSUME_WAIT_S = 0.005     # waited in full when fewer records are there, so it is a latency
 MAX_READY = 5_000          # events per partition and transaction: bounds the time a transaction is open
+STATUS_EVERY_S = 1.0       # transactions come faster than anybody reads
 OFFSETS_ONLY_S = 1.0       # how often progress without predictions (refused events) is committed
 DRIFT_SLACK_MS = 5_000     # a quiet live partition's drift clock stays this far below now: closing a day is no hurry
 
@@ -61,6 +63,8 @@ class Lane:
         self.row_position = max(0, row_place.offset) if row_place else 0
         self.reported_day = self.clock.clock // DAY_MS
         self.paused = False
+        self.event_time: int | None = None          # of the last event scored
+        self.head: tuple[int, int] | None = None    # the first event that waits, as reported last: offset, since (ms)
 
     def event_position(self) -> int:
         """The first event not yet taken, or where reading goes on."""
@@ -88,7 +92,10 @@ class Scorer:
     models : sequence of (ModelSpec, Artifact)
     settings : Settings
     status_path : Path, optional
-        Where cumulative counts are written.
+        Where cumulative counts are written, and per partition how far it is and what its first event waits for:
+        ``{"role", "worker", <counts>, "partitions": {"<source>[p]": {"position", "scored_to", "clock", "event_time",
+        "rows_position", "waiting", "head": null or {"offset", "stamp", "since_ms", "asks": [{"entity", "role",
+        "key_hash"}]}}}}``. The shard that has to answer is ``key_hash`` modulo the stage's number of partitions.
     """
 
     def __init__(
@@ -115,7 +122,7 @@ class Scorer:
         self.counts: Counter[str] = Counter()
         self._lanes: dict[int, Lane] = {}
         self._marked: dict[int, list[tuple[int, int]]] = defaultdict(list)  # for lanes that are still to come
-        self._generation, self._last_commit = 0, time.monotonic()
+        self._generation, self._last_commit, self._next_status = 0, time.monotonic(), 0.0
         topics = [self._events_topic] + ([self._rows_topic] if self._scored.asks else [])
         role = f"score.{self._source.name}"
         self._loop = ExactlyOnce(
@@ -238,6 +245,7 @@ class Scorer:
     def _commit(self, ready: dict[int, ReadyEvents], moved: set[int]) -> None:
         for partition, taken in ready.items():
             self._lanes[partition].scored_clock = int(taken.events.column("_stamp")[-1].as_py())
+            self._lanes[partition].event_time = int(taken.events.column("_event_time")[-1].as_py())
         lanes = {p: self._lanes[p] for p in moved}
         offsets = []
         for partition, lane in lanes.items():
@@ -286,5 +294,36 @@ class Scorer:
                 lane.row_position = offset
 
     def _write_status(self, final: bool = False) -> None:
+        if not final and time.monotonic() < self._next_status:
+            return
+        self._next_status = time.monotonic() + STATUS_EVERY_S
+        partitions = {f"{self._source.name}[{p}]": self._state_of(lane) for p, lane in self._lanes.items()}
         waiting = sum(lane.join.waiting_count for lane in self._lanes.values())
-        self._status.write({**self.counts, "waiting": waiting, "final": final})
+        self._status.write({
+            "role": "score", "worker": self._settings.worker, **self.counts, "waiting": waiting, "final": final,
+            "partitions": partitions,
+        })
+
+    def _state_of(self, lane: Lane) -> dict:
+        head, said = lane.join.head(), None
+        if head is None:
+            lane.head = None
+        else:
+            offset, missing, row = head
+            if lane.head is None or lane.head[0] != offset:
+                lane.head = offset, now_ms()
+            said = {"offset": offset, "stamp": row.column("_stamp")[0].as_py(), "since_ms": lane.head[1],
+                    "asks": [self._asked(ask, row) for ask in missing]}
+        return {
+            "position": lane.clock.position, "scored_to": lane.event_position(), "clock": lane.complete_clock(),
+            "event_time": lane.event_time, "rows_position": lane.row_position, "waiting": lane.join.waiting_count,
+            "head": said,
+        }
+
+    def _asked(self, number: int, row: pa.Table) -> dict:
+        """Who has to answer an event: the entity, its role, and which shard."""
+        ask, topology = self._scored.asks[number], self._scored.topology
+        stage = topology.stages[ask.stage]
+        binding = stage.bindings_of(self._scored.source)[ask.role]
+        key = binding_keys(topology, binding, row.combine_chunks().to_batches()[0])[0]
+        return {"entity": stage.entity.name, "role": ask.role, "key_hash": murmur2(key) & 0x7FFFFFFF}

@@ -36,11 +36,12 @@ from headrace.streams.settings import Settings
 from headrace.streams.snapshots import ShardName, SnapshotStore
 from headrace.streams.stage_reading import StageReader
 from headrace.streams.stage_writing import StageWriter
-from headrace.streams.status import StatusFile
+from headrace.streams.status import StatusFile, now_ms
 
 log = getLogger(__name__)
 
 STATUS_EVERY_S = 1.0
+NAMED_COUNT = 8       # of the source partitions a shard waits for: as many as a person reads
 ROLE = "stage"
 
 
@@ -56,6 +57,7 @@ class _Shard:
         self.saved_at = now_s
         self.taken: tuple[int, dict[str, np.ndarray]] | None = None  # a snapshot that waits for its commit
         self.whole = True                 # False while a batch is being folded, and for ever if that failed
+        self.theta, self.theta_since_ms = core.theta, now_ms()   # as reported last: since when it stands still
 
     def take(self, now_s: float) -> None:
         self.taken, self.saved_at = (self.next_offset, self.core.snapshot()), now_s
@@ -76,8 +78,9 @@ class StageRole:
         As the brokers know them: snapshots of a topic that was deleted must not serve its successor.
     status : StatusFile
         Gets the counts of all shards this member owns, summed, and per shard: ``{"role", "worker", <counts>, "shards":
-        {"<topic>[p]": {"next_offset", "theta", "held", "keys", "state_bytes", <counts>}}}``. Counts are part of a
-        shard's state, so they are exact whoever owns it.
+        {"<topic>[p]": {"next_offset", "committed", "theta", "theta_since_ms", "slowest": ["<source>[p]"], "held",
+        "keys", "state_bytes", <counts>}}}``. Counts are part of a shard's state, so they are exact whoever owns it.
+        ``slowest`` are the source partitions whose clock is theta, the first few of them.
     """
 
     def __init__(
@@ -225,10 +228,13 @@ class StageRole:
             if shard.whole:
                 counts = shard.core.counts
                 total.update(counts)
+                if shard.core.theta != shard.theta:
+                    shard.theta, shard.theta_since_ms = shard.core.theta, now_ms()
+                slowest = [f"{self._topology.sources[s].name}[{p}]" for s, p in shard.core.slowest[:NAMED_COUNT]]
                 shards[f"{topic}[{partition}]"] = {
                     "next_offset": shard.next_offset, "committed": shard.committed, "theta": shard.core.theta,
-                    "held": shard.core.held_count, "keys": shard.core.key_count,
-                    "state_bytes": shard.core.state_bytes, **counts,
+                    "theta_since_ms": shard.theta_since_ms, "slowest": slowest, "held": shard.core.held_count,
+                    "keys": shard.core.key_count, "state_bytes": shard.core.state_bytes, **counts,
                 }
         self._status.write({"role": ROLE, "worker": self._settings.worker, **total, "shards": shards})
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 
 class StatusFile:
     """One JSON object on disk that a reader never sees half written.
+
+    Beside what is written it says by whom and when: ``process: {pid, started_ms, at_ms}``.
 
     Parameters
     ----------
@@ -18,6 +21,7 @@ class StatusFile:
 
     def __init__(self, path: Path | str | None):
         self.path = None if path is None else Path(path)
+        self._started_ms = now_ms()
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -26,7 +30,8 @@ class StatusFile:
         if self.path is None:
             return
         draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(content, sort_keys=True))
+        process = {"pid": os.getpid(), "started_ms": self._started_ms, "at_ms": now_ms()}
+        draft.write_text(json.dumps({**content, "process": process}, sort_keys=True))
         os.replace(draft, self.path)
 
     def read(self) -> dict[str, Any]:
@@ -34,3 +39,8 @@ class StatusFile:
         if self.path is None or not self.path.exists():
             return {}
         return json.loads(self.path.read_text())
+
+
+def now_ms() -> int:
+    """Return the wall clock in milliseconds."""
+    return time.time_ns() // 1_000_000

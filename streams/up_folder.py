@@ -58,11 +58,12 @@ class UpFolder:
         except OSError as error:
             raise SettingsError(f"{self}: cannot write there ({error.strerror}); choose another --folder") from error
         with lock:
-            if not _locked(lock.fileno(), fcntl.LOCK_EX):
-                raise ServiceError(
-                    f"{self}: a supervisor runs here already (pid {self.holder()}); stop it with `headrace down "
-                    f"--folder {self}`, or choose another --folder"
-                )
+            while not _locked(lock.fileno(), fcntl.LOCK_EX):
+                if (holder := self.holder()) is not None:   # none: it was somebody who only looked
+                    raise ServiceError(
+                        f"{self}: a supervisor runs here already (pid {holder}); stop it with `headrace down "
+                        f"--folder {self}`, or choose another --folder"
+                    )
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()

@@ -86,6 +86,12 @@ class SourceClocks:
         """The smallest clock."""
         return int(self._clock.min())
 
+    def slowest(self) -> list[tuple[int, int]]:
+        """(source, partition) of those whose clock is theta: they hold all others up."""
+        at = np.flatnonzero(self._clock == self._clock.min())
+        source = np.searchsorted(self._first, at, side="right") - 1   # the last of those that begin there: it has some
+        return list(zip(source.tolist(), (at - self._first[source]).tolist(), strict=True))
+
     def place(self, source: np.ndarray, partition: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """int64[n]: the number of every entry's source partition.
 
