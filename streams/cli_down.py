@@ -10,7 +10,7 @@ def down(folder: FolderOption = FOLDER) -> None:
     Example: headrace down --folder var/up
     """
     def work() -> None:
-        from headrace.streams.up import take_down
+        from headrace.streams.detached import take_down
         from headrace.streams.up_folder import UpFolder
 
         chosen = UpFolder(folder)

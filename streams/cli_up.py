@@ -25,20 +25,20 @@ def up(
     Example: headrace up --pipeline shop.pipeline:PIPELINE --embedded --compact --detach
     """
     def work() -> None:
-        from headrace.streams import up as going_up
-        from headrace.streams.up_folder import UpFolder
-
-        plan = going_up.UpPlan(pipeline, folder, workers, compact, embedded, partitions)
         if not detach:
             from headrace.streams.logs import start_logging
+            from headrace.streams.up import UpPlan, run_up
 
             start_logging()
-            going_up.run_up(plan, _tell)
+            run_up(UpPlan(pipeline, folder, workers, compact, embedded, partitions), _tell)
             return
+        from headrace.streams.detached import start_detached
+        from headrace.streams.up_folder import UpFolder
+
         flags = [name for name, given in (("--embedded", embedded), ("--compact", compact)) if given]
         numbers = ["--workers", str(workers), "--partitions", str(partitions)]
         chosen = UpFolder(folder)
-        going_up.detach(["--pipeline", pipeline, *flags, *numbers, "--folder", str(chosen)], chosen)
+        start_detached(["--pipeline", pipeline, *flags, *numbers, "--folder", str(chosen)], chosen)
         for line in chosen.log.read_text().splitlines():
             if line.startswith("export "):
                 print(line)

@@ -48,5 +48,5 @@ def start_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [stream]
     root.setLevel(level)
-    for noisy in ("faust", "mode", "aiokafka", "kafka", "asyncio"):
+    for noisy in ("faust", "mode", "aiokafka", "kafka", "asyncio", "httpx2", "feast"):
         logging.getLogger(noisy).setLevel("WARNING")

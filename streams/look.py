@@ -4,7 +4,9 @@ Status files say more, Kafka says it of every container. Nothing is judged here;
 """
 
 import json
+import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +99,7 @@ class Look:
     at_ms : int
         Wall clock.
     files : mapping of name to dict
-        Status files, as the roles wrote them.
+        Status files, as the roles wrote them; ``process.gone`` says that its process ran here and does not any more.
     up : dict or None
         What a supervisor that runs now says of itself.
     places : mapping of role to {(topic, partition): Place}
@@ -201,13 +203,25 @@ class Observer:
 
 def read_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Return all status files of a folder by name; none if it is not there."""
-    found = {}
+    found, host = {}, socket.gethostname()
     for path in sorted(folder.glob("*.json")):
         try:
             found[path.stem] = json.loads(path.read_text())
-        except FileNotFoundError:   # its worker was started anew
+        except FileNotFoundError:   # a supervisor is making room
             continue
+        process = found[path.stem]["process"]
+        process["gone"] = process["host"] == host and not _alive(process["pid"])
     return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:   # somebody else's, so there
+        return True
+    return True
 
 
 def _partitions(topics: Sequence[str] | Mapping[str, str], existing: Mapping[str, Any]) -> list[Partition]:

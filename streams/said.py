@@ -64,8 +64,8 @@ def processes(
 ) -> list[dict[str, Any]]:
     """Return the worker processes: those of the supervisor, or without one those that have reported lately.
 
-    ``state`` is the supervisor's word (waiting, running, stopping, killed, over), or ``silent`` for one that should
-    report and does not.
+    ``state`` is the supervisor's word (waiting, running, stopping, killed, over), ``silent`` for one that should report
+    and does not, or ``gone`` for one without supervisor that has left nothing but its files.
     """
     by_pid: dict[int, list[tuple[str, Mapping[str, Any]]]] = {}
     for name, file in files.items():
@@ -79,11 +79,17 @@ def processes(
         if at_ms - said_ms < FORGOTTEN_MS:
             found.append({
                 "name": f"{'+'.join(roles)}-{worker}", "roles": roles, "worker": worker, "pid": pid, "restarts": None,
-                "state": "silent" if at_ms - said_ms > SILENT_MS else "running",
+                "state": _state(reports, at_ms - said_ms),
                 "since_ms": min(file["process"]["started_ms"] for _, file in reports), "exit_code": None,
                 "silent_ms": max(0, at_ms - said_ms),
             })
     return found
+
+
+def _state(reports: list, silent_ms: int) -> str:
+    if any(file["process"].get("gone") for _, file in reports):
+        return "gone"
+    return "silent" if silent_ms > SILENT_MS else "running"
 
 
 def _supervised(worker: Mapping[str, Any], reports: list, at_ms: int) -> dict[str, Any]:

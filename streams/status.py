@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 class StatusFile:
     """One JSON object on disk that a reader never sees half written.
 
-    Beside what is written it says by whom and when: ``process: {pid, started_ms, at_ms}``.
+    Beside what is written it says by whom and when: ``process: {host, pid, started_ms, at_ms}``.
 
     Parameters
     ----------
@@ -21,7 +22,7 @@ class StatusFile:
 
     def __init__(self, path: Path | str | None):
         self.path = None if path is None else Path(path)
-        self._started_ms = now_ms()
+        self._started_ms, self._host = now_ms(), socket.gethostname()
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -30,7 +31,7 @@ class StatusFile:
         if self.path is None:
             return
         draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        process = {"pid": os.getpid(), "started_ms": self._started_ms, "at_ms": now_ms()}
+        process = {"host": self._host, "pid": os.getpid(), "started_ms": self._started_ms, "at_ms": now_ms()}
         draft.write_text(json.dumps({**content, "process": process}, sort_keys=True))
         os.replace(draft, self.path)
 

@@ -54,7 +54,7 @@ def _shard(
         theta = shard.clock
         slowest, held = [_place(name) for name in shard.more.get("slowest", ())], shard.more["held"]
         still_ms = max(0, at_ms - shard.more["theta_since_ms"])
-    behind_ms = None if theta is None or newest is None else max(0, newest - max(theta, 0))
+    behind_ms = None if theta is None else 0 if newest is None else max(0, newest - max(theta, 0))
     entry = {
         "entity": stage.entity, "partition": reading["partition"], "owner": reading["owner"],
         "theta_ms": theta if theta is not None and NO_CLOCK < theta < MAX_CLOCK else None, "held": held,

@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.streams.look import Look, Reads
-from headrace.streams.said import SILENT_MS, all_said, processes, role_of
+from headrace.streams.said import all_said, processes, role_of
 from headrace.streams.status_causes import Stage, heads, held_up, shards
 from headrace.streams.status_reads import MEMBERLESS, read_by
 
@@ -65,15 +65,23 @@ def report(
         each["lag_ms"] = shard["behind_ms"]   # in stamps of the sources: its log says nothing of them
     of_heads = heads(said, sizes, of_shards, now.at_ms)
     counted = _counts(files, now)
-    fresh = any(now.at_ms - file["process"]["at_ms"] <= SILENT_MS for file in files.values())
     return {
         "version": VERSION, "pipeline": pipeline, "at_ms": now.at_ms,
-        "running": now.up is not None or fresh or any(now.members.values()),
+        "running": now.up is not None or any(each["state"] in ("running", "silent") for each in running)
+        or _members_elsewhere(now),
         "unknown": _unknown(now, files, reads),
         "problems": _problems(running, readings, held_up(of_shards) + held_up(of_heads), counted, now),
         "processes": running, "roles": _roles(reads, readings), "reads": readings, "shards": of_shards,
         "heads": of_heads, "counts": counted,
     }
+
+
+def _members_elsewhere(now: Look) -> bool:
+    """Whether a group has a member that is not known to be gone: Kafka counts the dead for some seconds."""
+    gone = {
+        (role_of(name, file), file["worker"]) for name, file in now.files.items() if file["process"].get("gone")
+    }
+    return any((role, worker) not in gone for role, workers in now.members.items() for worker in workers)
 
 
 def _roles(reads: Sequence[Reads], readings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -143,6 +151,8 @@ def _problems(
         if process["state"] == "silent":
             silent_s = process["silent_ms"] // 1000
             found.append(f"{process['name']} (pid {process['pid']}) has not reported for {silent_s} s")
+        elif process["state"] == "gone":
+            found.append(f"{process['name']} (pid {process['pid']}) has ended, and nobody watches it")
         elif process["state"] == "waiting":
             found.append(f"{process['name']} has ended with exit code {process['exit_code']} and will be started again")
     orphans: dict[str, int] = {}

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 UNKNOWN = "?"
-LAG_SHOWN = 8   # partitions in a row of the roles' table
+LAG_SHOWN = 3   # partitions in a row of the roles' table
 
 
 def render(report: Mapping[str, Any]) -> RenderableType:
@@ -38,10 +38,16 @@ def _roles(report: Mapping[str, Any]) -> Table:
     for role in report["roles"]:
         mine = [each for each in report["reads"] if each["role"] == role["role"]]
         mine.sort(key=lambda each: -(each["lag"] or 0))
-        lags = [f"{each['name']}[{each['partition']}] {each['lag']:,}" for each in mine if each["lag"]][:LAG_SHOWN]
+        lags = [f"{_short(each)} {each['lag']:,}" for each in mine if each["lag"]][:LAG_SHOWN]
         workers = ", ".join(role["workers"]) or "none"
         _row(table, role["role"], workers, role["per_s"], _span(role["lag_ms"]), role["lag"], "\n".join(lags))
     return table
+
+
+def _short(reading: Mapping[str, Any]) -> str:
+    """A partition without what all names of its role have in common."""
+    name = reading["name"].partition(f".{reading['role']}.")[2] if reading["role"] == "stage" else reading["name"]
+    return f"{name}[{reading['partition']}]"
 
 
 def _shards(report: Mapping[str, Any]) -> Table | None:
@@ -71,7 +77,7 @@ def _heads(report: Mapping[str, Any]) -> Table | None:
     return table
 
 
-def _counts(report: Mapping[str, Any]) -> Table:
+def _counts(report: Mapping[str, Any]) -> Table | None:
     table = Table("counted", "", title="counts")
     for name, count in report["counts"].items():
         if isinstance(count, Mapping):
@@ -80,7 +86,7 @@ def _counts(report: Mapping[str, Any]) -> Table:
                     _row(table, f"{name}: {reason}", each)
         elif count != 0:
             _row(table, name, count)
-    return table
+    return table if table.row_count else None
 
 
 def _row(table: Table, *cells: Any) -> None:

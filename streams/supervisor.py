@@ -95,8 +95,10 @@ class Supervisor:
         self._state, actions = step(before, now_s, codes, stop)
         for name, code in codes.items():
             worker = self._state.workers[name]
-            again_s = worker.since_s - now_s if worker.phase is Phase.WAITING else None
-            log.warning(event("worker ended", worker=name, exit_code=code, again_in_s=again_s))
+            if worker.phase is Phase.WAITING:
+                log.warning(event("failed", worker=name, exit_code=code, again_in_s=worker.since_s - now_s))
+            else:
+                log.info(event("ended", worker=name, exit_code=code))
         for verb, name in actions:
             log.info(event(str(verb), worker=name))
         self._cluster.perform(actions, self._plans)

@@ -3,17 +3,22 @@
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from headrace.infra.embedded.process import Children
+from headrace.schemas.topics import TopicNames
 from headrace.streams.cluster import WorkerPlan
 from headrace.streams.event_files import Events
 from headrace.streams.latency import latest
+from headrace.streams.look import Observer, reads_of
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.publish import open_outlets
-from tests.e2e.harness import start
+from headrace.streams.status_causes import Stage
+from headrace.streams.status_report import report
+from tests.e2e.harness import Running, start
 from tests.e2e.live import RATE_PER_S, Live, assert_recorded_exactly
 
 # A record can be seen some time after its stamp: 50 ms where the broker waits for a core, as it does among tests. A
@@ -66,6 +71,37 @@ def send_odd_ones(live: Live) -> None:
     producer.flush()
 
 
+def seen(running: Running, folder: Path) -> dict:
+    """Report on a run: by its status files, or from a folder without any, by Kafka alone."""
+    topology, settings = running.shop.topology, running.settings
+    names = TopicNames(topology.pipeline, settings.prefix)
+    stages = [
+        Stage(stage.entity.name, names.stage(stage.entity.name), tuple(topology.sources[n].name for n in stage.sources))
+        for stage in topology.stages
+    ]
+    look = Observer(topology, ["disputed"], settings, folder).look(None)
+    return report("shop", reads_of(topology, ["disputed"], settings.prefix), stages, None, look)
+
+
+def assert_named(found: dict, worker: str) -> None:
+    """Assert that shards are held up, by source partitions of a route worker, and that the scorer waits for them."""
+    held = [shard for shard in found["shards"] if shard["held_up"]]
+    assert held and all(one["owner"] == worker for shard in held for one in shard["slowest"]), found["shards"]
+    assert {shard["cause"] for shard in held} <= {"route_behind", "no_clock"}
+    assert any(f"route worker {worker} has" in problem for problem in found["problems"]), found["problems"]
+    assert any(head["held_up"] and head["waits_for"] for head in found["heads"])
+
+
+def assert_kafka_knows(found: dict, by_files: dict) -> None:
+    """Assert what is known without any status file."""
+    assert found["running"] and len(found["unknown"]) == 2
+    owners = {(each["name"], each["partition"]): each["owner"] for each in found["reads"] if each["role"] == "route"}
+    assert set(owners.values()) == {"0", "1"}
+    assert owners == {(e["name"], e["partition"]): e["owner"] for e in by_files["reads"] if e["role"] == "route"}
+    assert 0 < found["counts"]["events"] <= by_files["counts"]["events"]
+    assert all(shard["slowest"] and shard["held"] is None for shard in found["shards"])
+
+
 def test_one_worker_and_a_source_that_is_almost_silent(shop, services, unique, tmp_path):
     with Children() as children:
         running = start(
@@ -114,8 +150,14 @@ def test_one_route_paused_and_a_stage_killed(shop, services, unique, tmp_path):
             assert sum(shard["committed"] for shard in running.shards().values()) > 0
             running.kill("stage")
 
+        looks = []
+
+        def look() -> None:
+            looks.extend(seen(running, folder) for folder in (running.cluster.folder / "status", tmp_path / "empty"))
+
         script = [
-            (0.5, lambda: slow.signal(signal.SIGSTOP)), (2.5, lambda: slow.signal(signal.SIGCONT)), (4.0, kill_stage),
+            (0.5, lambda: slow.signal(signal.SIGSTOP)), (3.9, look), (3.9, lambda: slow.signal(signal.SIGCONT)),
+            (4.5, kill_stage),
         ]
 
         def meddle(elapsed_s: float) -> None:
@@ -124,6 +166,8 @@ def test_one_route_paused_and_a_stage_killed(shop, services, unique, tmp_path):
 
         live.publish(part(events, 0.25, 1), meddle)
         assert not script
+        assert_named(looks[0], "1")
+        assert_kafka_knows(looks[1], looks[0])
         running.wait(lambda: running.is_up("stage"), "the next stage worker is up")
         live.settle()
         running.cluster.stop()
