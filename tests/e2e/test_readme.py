@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace.streams.detached import take_down
+from headrace.streams.up_folder import UpFolder
 from tests.e2e.flights_events import write_flights
-from tests.readme import example
+from tests.readme import command_lines, example, section
 
 pytestmark = pytest.mark.timeout(600)   # the fixture is a whole trial
 
@@ -114,3 +116,25 @@ def test_ctrl_c_ends_a_kept_trial_and_everything_it_started(kept):
     assert kept.process.wait(60) == 0, (kept.folder / "out").read_text()
     assert "Traceback" not in (kept.folder / "out").read_text()
     assert (kept.folder / "var/demo/report.json").exists()
+
+
+def test_a_pipeline_goes_up_says_how_it_is_and_goes_down(kept):
+    text = section("Run it")
+    lines = [line for line in command_lines() if line in text]
+    (models,) = re.findall(r"export HEADRACE_MODELS_DIR=(\S+)", text)
+    said = {}
+    try:
+        for line in lines:
+            verb, *arguments = line.split()[1:]
+            ran = subprocess.run(
+                [sys.executable, "-m", "headrace.streams.cli", verb, *arguments], cwd=kept.folder, text=True,
+                capture_output=True, env={**os.environ, "HEADRACE_MODELS_DIR": models, "COLUMNS": "160"}, check=False,
+            )
+            assert ran.returncode == 0, ran.stdout + ran.stderr
+            said[verb] = ran.stdout
+    finally:
+        take_down(UpFolder(kept.folder / "var/up"))   # nothing, if all went well
+    assert list(said) == ["up", "status", "down"]
+    assert dict(EXPORT.findall(said["up"])).keys() == {"HEADRACE_BOOTSTRAP", "HEADRACE_REGISTRY", "HEADRACE_REDIS"}
+    assert "route+stage+score+write+drift-0" in said["status"] and "nothing is held up" in said["status"]
+    assert said["down"] == "stopped\n"
