@@ -87,7 +87,7 @@ def test_a_killed_worker_is_started_again_and_status_says_so(up):
     found = json.loads(ran.stdout)
     (process,) = found["processes"]
     assert (process["state"], process["restarts"], process["exit_code"]) == ("running", 1, -signal.SIGKILL)
-    assert found["version"] == 1 and len(found["shards"]) == 3 * 2
+    assert found["version"] == 1 and len(found["shards"]) == 3
     assert all(each["owner"] == "0" for each in found["reads"] if each["role"] in ("route", "stage"))
 
 
