@@ -116,7 +116,8 @@ class Supervision:
         return self.stopping and all(worker.phase is Phase.OVER for worker in self.workers.values())
 
 
-CLEAN = (0, 128 + 15)   # left after its last checkpoint, or told to stop before its roles ran: nothing to finish
+# Left after its last checkpoint; or told to stop before its roles ran, or before it could listen: nothing to finish.
+CLEAN = (0, 128 + 15, -15)
 Actions = list[tuple[Verb, str]]
 
 

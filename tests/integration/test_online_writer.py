@@ -168,8 +168,8 @@ def test_reading_everything_again_changes_nothing(run, store, tmp_path):
     stop.set()
     thread.join()
     assert {key: store.hgetall(key) for key in before} == before
-    assert json.loads(status.read_text()) == {
-        "role": "write", "worker": "7", "read": 3, "applied": 0, "stale": 2, "superseded": 1, "unread": 0}
+    assert json.loads(status.read_text()).items() >= {
+        "role": "write", "worker": "7", "read": 3, "applied": 0, "stale": 2, "superseded": 1, "unread": 0}.items()
 
 
 def test_what_is_no_row_is_counted_and_passed_by(run, store):
