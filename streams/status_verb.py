@@ -14,7 +14,7 @@ from headrace.schemas.topics import TopicNames
 from headrace.streams.errors import ServiceError, SettingsError
 from headrace.streams.look import Look, Observer
 from headrace.streams.pipelines import load_pipeline
-from headrace.streams.settings import Settings
+from headrace.streams.settings import environment_settings
 from headrace.streams.status_causes import Stage
 from headrace.streams.status_report import report
 from headrace.streams.status_tables import render
@@ -44,7 +44,8 @@ class Watch:
         if reference is None:
             raise SettingsError(f"nothing is running in {folder}; name the pipeline to look at with --pipeline")
         known = {name: record[name] for name in ("bootstrap", "prefix") if name in record}
-        settings = Settings(**known)
+        known |= {"kafka_options": {}} if record.get("embedded") else {}
+        settings = environment_settings().model_copy(update=known)
         found = load_pipeline(reference)
         topology = compile_pipeline(found)
         self._name = found.name

@@ -13,14 +13,14 @@ from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import embedded_services
 from headrace.models import Pipeline, compile_pipeline
 from headrace.schemas.errors import HeadraceError
-from headrace.schemas.registry import Registry
 from headrace.streams.apply import create_topics, register_schemas, topic_plans
 from headrace.streams.cluster import Cluster, compact_plan, default_plan
 from headrace.streams.errors import SettingsError
 from headrace.streams.feast_setup import apply_feast
 from headrace.streams.offsets import Offsets
 from headrace.streams.pipelines import load_pipeline
-from headrace.streams.settings import Settings
+from headrace.streams.registry import open_registry
+from headrace.streams.settings import Settings, environment_settings
 from headrace.streams.status import StatusFile
 from headrace.streams.supervisor import Supervisor
 from headrace.streams.up_folder import UpFolder
@@ -94,13 +94,13 @@ def _make_room(folder: UpFolder) -> None:
 def _run(plan: UpPlan, folder: UpFolder, record: StatusFile, facts: dict, tell: Tell) -> None:
     pipeline = load_pipeline(plan.pipeline)
     topology = compile_pipeline(pipeline)
-    _models_are_there(pipeline, Settings())
+    _models_are_there(pipeline, environment_settings())
     with Children() as services, Children() as children:
         if plan.embedded:
             settings = _embed(plan, folder, pipeline, topology, services, tell)
             facts |= {"registry": settings.registry, "redis": settings.redis}
         else:
-            settings = Settings()
+            settings = environment_settings()
             plans = topic_plans(topology, pipeline, settings, plan.partitions)
             Offsets(settings, "headrace.up").require([each.name for each in plans])
         facts |= {"bootstrap": settings.bootstrap, "prefix": settings.prefix}
@@ -129,10 +129,10 @@ def _embed(
     with embedded_services(folder.path / "services", children=children) as services:
         settings = Settings(
             bootstrap=services.bootstrap, registry=services.registry_url, redis=services.redis,
-            state_url=str(folder.path / "state"),
+            state_url=str(folder.path / "state"), kafka_options={}, registry_options={},
         )
     create_topics(settings, topic_plans(topology, pipeline, settings, plan.partitions))
-    register_schemas(topology, pipeline, settings, Registry(settings.registry))
+    register_schemas(topology, pipeline, settings, open_registry(settings))
     apply_feast(folder.path / "feast", topology, settings)
     for name in ("bootstrap", "registry", "redis"):
         tell(f"export HEADRACE_{name.upper()}={getattr(settings, name)}")
