@@ -26,7 +26,7 @@ from headrace.streams.replay import EventParts
 from headrace.streams.training_rows import training_batches
 from headrace.streams.view_rows import preview
 
-__all__ = ["Opened", "instant_ms", "open_pipeline", "preview", "training_set"]
+__all__ = ["Opened", "chosen_model", "instant_ms", "open_pipeline", "preview", "training_set"]
 
 
 def training_set(
@@ -64,7 +64,7 @@ def training_set(
     EventFileError
         Events are missing or do not fit their schema.
     """
-    opened = open_pipeline(pipeline, events, labels, [_chosen(pipeline, model)], until)
+    opened = open_pipeline(pipeline, events, labels, [chosen_model(pipeline, model)], until)
     batches = (batch for _, batch in opened.batches())
     first = next(batches)
     if to is None:
@@ -165,7 +165,8 @@ def instant_ms(when: datetime | str | int) -> int:
         ) from error
 
 
-def _chosen(pipeline: Pipeline, name: str | None) -> ModelSpec:
+def chosen_model(pipeline: Pipeline, name: str | None) -> ModelSpec:
+    """Return a model by its name; without one the only model there is. DeclarationError if that leaves a choice."""
     if name is not None:
         return pipeline.model(name)
     if len(pipeline.models) != 1:

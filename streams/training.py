@@ -86,7 +86,7 @@ def train_models(
                 f"{training.place}: no events of {model.scores.name} arrived before the cut; nothing to train on"
             )
         labels = float64_of(plain(table.column(LABEL)))
-        trained.artifacts[name] = _fitted(VectorLayout(model, training.topology), table, labels)
+        trained.artifacts[name] = fitted(VectorLayout(model, training.topology), table, labels)
         trained.artifacts[name].save(folder)
         if baselines and model.requests and model.views:
             layout = VectorLayout(request_only(model), training.topology)
@@ -100,7 +100,8 @@ def request_only(model: ModelSpec) -> ModelSpec:
     return replace(model, name=f"{model.name}_request_only", inputs=model.requests)
 
 
-def _fitted(layout: VectorLayout, table: pa.Table, labels: np.ndarray) -> Artifact:
+def fitted(layout: VectorLayout, table: pa.Table, labels: np.ndarray) -> Artifact:
+    """Train on rows of a training set; TrainingError as `train_models`."""
     categories = layout.values_among(columns := _columns(layout, table))
     times = int64_of(plain(table.column("_event_time")))[0]
     span = (int(times.min()), int(times.max()) + 1)
