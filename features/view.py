@@ -16,6 +16,8 @@ from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeatu
 from headrace.features.source import Source
 from headrace.schemas.errors import DeclarationError
 
+DEFAULT_SWEEP = "1m"  # as fresh as people look at; a key is written at most once a minute, and only if a value changes
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureView(ByMeaning):
@@ -33,6 +35,9 @@ class FeatureView(ByMeaning):
         Condition for an event to count at all in this view.
     ttl
         How long a row stays valid in the Feast store; None = for ever.
+    sweep
+        How often the rows of keys without events are refreshed: a value that time changes (an event leaves a window) is
+        in the online store with the first multiple of ``sweep`` after it; None = only with the key's next event.
 
     Raises
     ------
@@ -50,9 +55,11 @@ class FeatureView(ByMeaning):
     owner: str = ""
     ttl: str | None = None
     description: str = ""
+    sweep: str | None = DEFAULT_SWEEP
 
     def __init__(
         self, name, *, version=1, source, entity, on=None, features, where=None, owner="", ttl=None, description="",
+        sweep=DEFAULT_SWEEP,
     ) -> None:
         check_name(name, "view")
         if not isinstance(source, Source) or not isinstance(entity, Entity):
@@ -61,6 +68,7 @@ class FeatureView(ByMeaning):
         written = {
             "name": name, "version": version, "source": source, "entity": entity, "features": features,
             "on": mapping_of(entity, on, name), "where": where, "owner": owner, "ttl": ttl, "description": description,
+            "sweep": sweep,
         }
         for attribute, value in written.items():
             object.__setattr__(self, attribute, value)
@@ -73,6 +81,8 @@ class FeatureView(ByMeaning):
             raise DeclarationError(f"{self.name}: expected features=[…] of Count, Sum, Mean, Min, Max, Std or Last")
         if self.ttl is not None:
             duration_ms(self.ttl, f"{self.name}: ttl", least_ms=1)
+        if self.sweep is not None:
+            duration_ms(self.sweep, f"{self.name}: sweep", least_ms=1)
         if not isinstance(self.where, Expr | None):
             raise DeclarationError(f'{self.name}: where={self.where!r}; expected a condition like field("x") > 1')
         seen: set[str] = set()
@@ -112,6 +122,11 @@ class FeatureView(ByMeaning):
         """``ttl`` in milliseconds; None = for ever."""
         return None if self.ttl is None else duration_ms(self.ttl, self.name)
 
+    @property
+    def sweep_ms(self) -> int:
+        """``sweep`` in milliseconds; 0 = never."""
+        return 0 if self.sweep is None else duration_ms(self.sweep, self.name)
+
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in the canonical order every row and vector has them in."""
@@ -119,7 +134,7 @@ class FeatureView(ByMeaning):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the rows of this view depend on; owner, ttl and description are none of it."""
+        """SHA-256 of what the rows of this view depend on; owner, ttl, sweep and description are none of it."""
         return digest_of(self.meaning_of_rows)
 
     @cached_property
@@ -173,6 +188,7 @@ class FeatureView(ByMeaning):
                 )
                 for text, agg, window, _ in wanted
             ),
+            sweep_ms=self.sweep_ms,
         )
 
 

@@ -92,7 +92,8 @@ def _meaning(name: str, sources: tuple[Source, ...], stages: tuple[Stage, ...], 
             {
                 "entity": stage.entity,
                 "views": [
-                    {"rows": view.meaning_of_rows, "answer_lateness_ms": plan.answer_lateness_ms}
+                    {"rows": view.meaning_of_rows, "answer_lateness_ms": plan.answer_lateness_ms,
+                     "sweep_ms": plan.sweep_ms}
                     for view, plan in zip(stage.view_specs, stage.views, strict=True)
                 ],
                 "bindings": stage.bindings,

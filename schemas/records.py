@@ -53,7 +53,7 @@ def tick_schema() -> dict:
 def mark_schema() -> dict:
     """A replay's statement that a source partition's clock is ``clock`` once it is read up to ``offset``.
 
-    ``clock`` = MAX_CLOCK means the partition has ended.
+    A clock of 2**61 + t means the partition has ended, and the replay with stamp t.
     """
     return _record("headrace", "Mark", _CLOCK_FIELDS)
 

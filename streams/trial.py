@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
@@ -159,7 +158,7 @@ def prepare(trained: Trained, settings: Settings, plan: TrialPlan) -> Registry:
 
 def stream(
     trained: Trained, events: Sequence[Events], settings: Settings, plan: TrialPlan, children: Children, steps: Steps,
-    last_clock: int = MAX_CLOCK,
+    last_clock: int | None = None,
 ) -> Cluster:
     """Start workers, publish the events and wait until every one is accounted for; `last_clock` as in `publish`."""
     registry = prepare(trained, settings, plan)

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services, embedded_services
@@ -92,12 +91,13 @@ def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], boo
         settings = settings_for(services, plan, replay=True)
         with steps.step("stream", f"streaming {count:,} events through {plan.workers} worker(s) per role"):
             # Live events follow a replay that is kept, so its partitions do not end: their clocks are now at now.
-            last_clock = time.time_ns() // 1_000_000 if keep else MAX_CLOCK
+            last_clock = time.time_ns() // 1_000_000 if keep else None
             cluster = stream(trained, part, settings, plan, children, steps, last_clock)
         counts = {name: cluster.stage_total(name) for name in ("overtaken", "misaligned")}
         cluster.stop()
         with steps.step("judge", "comparing every value with the replay, and the store with the last rows"):
-            report = judge(trained, part, labels, settings, plan, FeatureStore(repo_path=str(plan.folder / "feast")))
+            store = FeatureStore(repo_path=str(plan.folder / "feast"))
+            report = judge(trained, part, labels, settings, plan, store, last_clock)
         if plan.paced_s > 0 and not keep:
             with steps.step("latency", f"measuring latency at {plan.rate_per_s:.0f} events/s on live topics"):
                 report["latency_ms"] = measure_latency(trained, part, services, plan, children)
