@@ -15,14 +15,16 @@ import pyarrow as pa
 from headrace.features.kernel.align import TickColumns as Ticks
 from headrace.schemas.keys import EncodedKeys
 
-__all__ = ["NOT_ASKED", "NO_ORIGIN", "NO_SWEEP", "OK", "TOO_LATE", "AnswerColumns", "LateColumns", "LogSlice",
-           "RowColumns", "SourceRecords", "StageOutput", "Ticks", "ViewAnswers", "no_late", "no_ticks", "together"]
+__all__ = ["AHEAD", "MISSING", "NOT_ASKED", "NO_ORIGIN", "NO_SWEEP", "OK", "TOO_LATE", "AnswerColumns", "LateColumns",
+           "LogSlice", "RowColumns", "SourceRecords", "StageOutput", "Ticks", "ViewAnswers", "no_late", "no_ticks",
+           "together"]
 
 _Columns = TypeVar("_Columns")
 
 NO_SWEEP = 0                       # RowColumns.sweep of the rows of events; on the wire
 NO_ORIGIN = -1                     # source, partition, offset and role of the rows of sweeps; on the wire
 OK, TOO_LATE, NOT_ASKED = 0, 1, 2  # status of a view in an answer; on the wire: never renumber
+MISSING, AHEAD = 3, 4              # ... of one read from the store: no row; a row too much newer than the event
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeatu
 from headrace.features.source import Source
 from headrace.schemas.errors import DeclarationError
 
+LOOKUPS = ("stream", "store")
 DEFAULT_SWEEP = "1m"  # as fresh as people look at; a key is written at most once a minute, and only if a value changes
 
 
@@ -151,13 +152,17 @@ class FeatureView(ByMeaning):
             "source": self.source.meaning_for(plan.fields | set(self.key_fields)),
         }
 
-    def at(self, mapping: Mapping[str, str], as_: str | None = None) -> "ViewInput":
-        """Attach this view to a model by other fields than those called as the join keys.
+    def at(
+        self, mapping: Mapping[str, str] | None = None, as_: str | None = None, *, lookup: str = "stream",
+        max_ahead: str = "5s",
+    ) -> "ViewInput":
+        """Attach this view to a model otherwise than by the fields called as the join keys; see ``ViewInput``.
 
         ``view.at({"airport": "dest"}, as_="dest")`` asks for the airport named by the scored event's ``dest``; the
-        vector's names begin with ``as_`` (the view's name if not given).
+        vector's names begin with ``as_`` (the view's name if not given). ``view.at(lookup="store")`` reads the online
+        store when the event is scored.
         """
-        return ViewInput(self, mapping, as_)
+        return ViewInput(self, mapping, as_, lookup, max_ahead)
 
     def plan(self, answer_lateness_ms: int | None = None) -> FoldPlan:
         """Compile to what the kernel folds; the lateness of answers is the source's own if not given.
@@ -194,13 +199,28 @@ class FeatureView(ByMeaning):
 
 @dataclass(frozen=True, eq=False)
 class ViewInput(ByMeaning):
-    """A view as a model asks for it: which fields of the scored event name the entity, and under which prefix."""
+    """A view as a model asks for it: which fields of the scored event name the entity, and under which prefix.
+
+    Parameters
+    ----------
+    lookup
+        "stream": the view's stage answers, as of the event, and the score can be recomputed from the logs. "store": the
+        row that the online store holds when the event is scored. That costs no hop, but the row is as fresh as it is.
+    max_ahead
+        Of a stored row: by how much it may be newer than the event. Beyond it the view counts as missing: a score must
+        not see the future, as it would when events are scored long after they happened.
+    """
 
     view: FeatureView
     mapping: Mapping[str, str]  # join key to field of the scored event; held as a tuple of pairs in Entity order
     prefix: str | None = None
+    lookup: str = "stream"
+    max_ahead: str = "5s"
 
     def __post_init__(self) -> None:
+        if self.lookup not in LOOKUPS:
+            raise DeclarationError(f'{self.view.name}.at: lookup={self.lookup!r}; expected "stream" or "store"')
+        duration_ms(self.max_ahead, f"{self.view.name}.at: max_ahead")
         object.__setattr__(self, "prefix", check_name(self.prefix or self.view.name, f"{self.view.name}: as_"))
         object.__setattr__(self, "mapping", mapping_of(self.view.entity, self.mapping, f"{self.view.name}.at"))
 
@@ -208,6 +228,16 @@ class ViewInput(ByMeaning):
     def key_fields(self) -> tuple[str, ...]:
         """Fields of the scored event that give the join keys, in Entity order."""
         return tuple(field for _, field in self.mapping)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the online store is read."""
+        return self.lookup == "store"
+
+    @property
+    def max_ahead_ms(self) -> int:
+        """``max_ahead`` in milliseconds."""
+        return duration_ms(self.max_ahead, self.view.name)
 
     @property
     def names(self) -> tuple[str, ...]:

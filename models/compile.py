@@ -47,7 +47,8 @@ def compile_pipeline(pipeline: Pipeline) -> Topology:
 def _stage(pipeline: Pipeline, entity, sources: tuple[Source, ...]) -> Stage:
     rank = {source.name: index for index, source in enumerate(sources)}
     views = [view for view in pipeline.views if view.entity == entity]
-    asked = [(model.scores, one) for model in pipeline.models for one in model.views if one.view.entity == entity]
+    asked = [(model.scores, one) for model in pipeline.models for one in model.views
+             if one.view.entity == entity and not one.is_stored]  # what the store tells nobody asks a stage
     return Stage(
         entity=entity,
         views=tuple(view.plan(_answer_lateness_ms(view, asked)) for view in views),

@@ -12,7 +12,7 @@ from feast import FeatureStore
 from headrace.features.stage import StageOutput
 from headrace.features.stage_columns import NO_SWEEP
 from headrace.features.topology import Topology
-from headrace.models import ModelSpec
+from headrace.models import ModelSpec, compile_pipeline
 from headrace.models.training import auc
 from headrace.models.vector import VectorLayout
 from headrace.schemas.records import avro_name
@@ -82,14 +82,18 @@ def judge(
 ) -> dict[str, Any]:
     """Read everything a run has written and compare it with the replay; returns the report's findings.
 
-    `last_clock` as in `publish_replay`.
+    `last_clock` as in `publish_replay`. Values read from the online store have no part in the parity (`not_compared`
+    names the inputs): what it held when an event was scored is in no log.
     """
     registry = open_registry(settings)
     names = TopicNames(trained.pipeline.name, settings.prefix)
-    last = LastRows(trained.topology)
-    replayed = replay_scored(trained.topology, events, last.see, last_clock)
+    streamed = compile_pipeline(trained.pipeline.streamed())
+    last = LastRows(streamed)
+    replayed = replay_scored(streamed, events, last.see, last_clock)
     findings = {
-        model.name: _model_findings(model, trained, replayed, [*events, *label_events], settings, plan, registry)
+        model.name: _model_findings(
+            model, streamed, trained, replayed, [*events, *label_events], settings, plan, registry
+        )
         for model in trained.pipeline.models
     }
     return {
@@ -102,6 +106,8 @@ def judge(
         "parity": sum((f.parity for f in findings.values()), Comparison(0, 0)).to_json(),
         "feast": feast_parity(trained.topology, last, store).to_json(),
         "dead_letters": dead_letters(settings, names),
+        "not_compared": {m.name: [one.prefix for one in m.views if one.is_stored] for m in trained.pipeline.models
+                         if any(one.is_stored for one in m.views)},
         "late": late_counts(settings, names, trained.topology, registry),
         "drift": _only({m.name: drift_summary(settings, names, m.name, registry) for m in trained.pipeline.models}),
     }
@@ -112,16 +118,18 @@ def _only(by_model: dict[str, Any]) -> Any:
 
 
 def _model_findings(
-    model: ModelSpec, trained: Trained, replayed: Mapping[int, ScoredEvents], events: Sequence[Events],
-    settings: Settings, plan: TrialPlan, registry: Registry,
+    model: ModelSpec, streamed: Topology, trained: Trained, replayed: Mapping[int, ScoredEvents],
+    events: Sequence[Events], settings: Settings, plan: TrialPlan, registry: Registry,
 ) -> Findings:
-    layout, artifact = VectorLayout(model, trained.topology), trained.artifacts[model.name]
+    stored = VectorLayout(model, trained.topology).stored_columns
+    model = trained.pipeline.streamed().model(model.name)
+    layout, artifact = VectorLayout(model, streamed), trained.artifacts[model.name]
     dataset = replayed[layout.source]
     matrix = dataset.matrix(layout, artifact.manifest.categories)
     table = read_table(settings, TopicNames(trained.pipeline.name, settings.prefix).predictions(model.name), registry)
     row = rows_of(table, events[layout.source], plan.partitions, dataset)
     known = row >= 0
-    streamed = streamed_matrix(table, layout)
+    vectors = streamed_matrix(table, layout)
     scores = np.full(len(matrix), np.nan)
     scores[row[known]] = table.column("score").to_numpy()[known]
     labels = labels_of(model, dataset, events, plan.until)
@@ -133,7 +141,8 @@ def _model_findings(
     ids = table.column("id").to_pylist()
     return Findings(
         len(ids), len(matrix), len(ids) - len(set(ids)),
-        same_bits(streamed[known], matrix[row[known]]) + Comparison(0, int((~known).sum())), values,
+        same_bits(np.delete(vectors[known], stored, 1), np.delete(matrix[row[known]], stored, 1))
+        + Comparison(0, int((~known).sum())), values,
     )
 
 

@@ -22,7 +22,7 @@ from headrace.streams.feast_reads import read_entities
 from headrace.streams.publish import publish_live, steady
 from headrace.streams.recorded import read_recorded
 from headrace.streams.store import store_client
-from headrace.streams.store_reads import read_rows
+from headrace.streams.store_reads import Wanted, read_rows
 from headrace.streams.trial import STALLED_S
 from headrace.streams.trial_report import LastRows, dead_letters, feast_parity, late_counts, streamed_matrix
 from tests.e2e.harness import Running
@@ -100,7 +100,8 @@ class Live:
 
     def stored_versions(self, stage: int, view: int, keys: Sequence[bytes]) -> list[tuple[int, int]]:
         """Version (seq, sweep instant) of the stored row of every key."""
-        found = read_rows(self.store, self.topology.stages[stage].entity, self.layouts[self.uid(stage, view)], keys)
+        wanted = Wanted(self.topology.stages[stage].entity, self.layouts[self.uid(stage, view)], keys)
+        [found] = read_rows(self.store, [wanted])
         return list(zip(found.seq.tolist(), found.instant.tolist(), strict=True))
 
     def uid(self, stage: int, view: int) -> str:
