@@ -57,6 +57,7 @@ class FoldPlan(ByMeaning):
     lateness_ms: int
     answer_lateness_ms: int
     features: tuple[PlannedFeature, ...]
+    sweep_ms: int = 0  # rows that time changes are refreshed at multiples of it; 0 = never
 
     @property
     def fields(self) -> frozenset[str]:

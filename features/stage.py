@@ -4,11 +4,14 @@
                                                           │                                       ├─ answers
                                                           └─ waits, in the snapshot               └─ late
 
+Rows are also made by time alone: where it has passed a sweep, see ``kernel/sweep.py``.
+
 The output of a prefix of the log does not depend on how it was cut into slices, and a core restored from a snapshot
 goes on like the original, so every host computes the same.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -36,12 +39,13 @@ from headrace.features.stage_columns import (
     no_late,
 )
 from headrace.features.stage_layout import FILTERED, StageLayout, asking, view_rows
+from headrace.features.stage_rows import interleaved, no_sweep, swept_rows
 from headrace.features.topology import Topology
 
 __all__ = ["AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceRecords", "StageCore", "StageOutput",
            "Ticks", "ViewAnswers"]
 
-PER_VIEW = ("applied", "late", "filtered", "answered", "too_late")  # columns of the tally; its array is in snapshots
+PER_VIEW = ("applied", "late", "filtered", "answered", "too_late", "swept")  # columns of the tally, in snapshots
 ORIGIN = ("source", "partition", "offset", "role")
 
 
@@ -63,20 +67,25 @@ class StageCore:
     topology : Topology
     partitions : mapping of source index to int
         How many partitions the topic of every feeding source has.
+    sweeping : bool
+        False: no rows of sweeps. All else is the same, and it costs less where nobody wants rows.
     """
 
-    def __init__(self, stage_index: int, topology: Topology, partitions: Mapping[int, int]) -> None:
+    def __init__(
+        self, stage_index: int, topology: Topology, partitions: Mapping[int, int], sweeping: bool = True
+    ) -> None:
         self.stage = topology.stages[stage_index]
         self._layout = StageLayout(self.stage)
         self._aligner = Aligner({source: partitions[source] for source in self.stage.sources})
         self._keys = KeyIndex()
-        self._views = [ViewState(plan) for plan in self.stage.views]
+        plans = [plan if sweeping else replace(plan, sweep_ms=0) for plan in self.stage.views]
+        self._views = [ViewState(plan) for plan in plans]
         self._tally = np.zeros((len(self._views), len(PER_VIEW)), np.int64)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Since the beginning of the log: duplicate, overtaken, misaligned; applied, late, filtered, answered and
-        too_late, in all and as ``<name>.<view uid>``."""
+        """Since the beginning of the log: duplicate, overtaken, misaligned; applied, late, filtered, answered,
+        too_late and swept, in all and as ``<name>.<view uid>``."""
         found = dict(self._aligner.counts._asdict())
         for column, name in enumerate(PER_VIEW):
             found[name] = int(self._tally[:, column].sum())
@@ -120,12 +129,12 @@ class StageCore:
         feeding = np.isin(log.ticks.source, self.stage.sources)
         ticks = Ticks(*(column[feeding] for column in log.ticks))
         released = self._aligner.push(log.log_offset, joined(arrived) if arrived else None, ticks)
-        rows, answers, late = {}, [], no_late()
+        answers, late, results = [], no_late(), []
         if released is not None:
             results = [self._fold(view, released) for view in range(len(self._views))]
-            rows = self._rows(released, results)
             answers = [self._answers(source, released, results) for source in self._layout.queried]
             late = self._late(released, results)
+        rows = self._rows(released, results)
         return StageOutput(rows, [each for each in answers if len(each.offset)], late)
 
     def _laid_out(self, records: SourceRecords) -> Columns:
@@ -149,26 +158,39 @@ class StageCore:
         flags = released["flags"][rows, view]
         folded = self._views[view].fold(
             released["slot"][rows], released["event_time"][rows], flags & (UPDATE | QUERY),
-            released["values"][np.ix_(rows, self._layout.columns[view])],
+            released["values"][np.ix_(rows, self._layout.columns[view])], released["passed"][rows],
         )
         updates, queries = flags & UPDATE > 0, flags & QUERY > 0
         counted = (folded.applied, updates & ~folded.applied, released["flags"][:, view] & FILTERED > 0,
                    folded.answered, queries & ~folded.answered)
-        self._tally[view] += [int(each.sum()) for each in counted]
+        self._tally[view, :len(counted)] += [int(each.sum()) for each in counted]
         return _ViewResult(rows, flags, folded)
 
-    def _rows(self, released: Columns, results: Sequence[_ViewResult]) -> dict[int, RowColumns]:
-        found = {}
-        for view, (rows, _, folded) in enumerate(results):
-            applied = np.flatnonzero(folded.applied)
-            if len(applied):
-                at = rows[applied]
-                found[view] = RowColumns(
-                    self._keys.keys(released["slot"][at]), *(released[name][at] for name in ORIGIN),
-                    event_time=released["event_time"][at], as_of=folded.stream_time[applied], seq=folded.seq[applied],
-                    values=folded.rows[applied],
-                )
+    def _rows(self, released: Columns | None, results: Sequence[_ViewResult]) -> dict[int, RowColumns]:
+        """What events changed, and what time has changed since."""
+        found, now = {}, self._aligner.clocks.passed
+        for view, state in enumerate(self._views):
+            rows, place = self._event_rows(released, results[view]) if results else (None, None)
+            swept = state.sweep(now)
+            self._tally[view, PER_VIEW.index("swept")] += len(swept.slot)
+            if len(swept.slot):
+                passed = np.empty(0, np.int64) if released is None else released["passed"]
+                rows = interleaved(rows, place, swept_rows(swept, self._keys.keys(swept.slot)), passed)
+            if rows is not None:
+                found[view] = rows
         return found
+
+    def _event_rows(self, released: Columns, result: _ViewResult) -> tuple[RowColumns | None, np.ndarray]:
+        folded = result.folded
+        applied = np.flatnonzero(folded.applied)
+        at = result.rows[applied]
+        if not len(at):
+            return None, at
+        return RowColumns(
+            self._keys.keys(released["slot"][at]), *(released[name][at] for name in ORIGIN),
+            event_time=released["event_time"][at], as_of=folded.stream_time[applied], seq=folded.seq[applied],
+            sweep=no_sweep(len(at)), values=folded.rows[applied],
+        ), at
 
     def _answers(self, source: int, released: Columns, results: Sequence[_ViewResult]) -> AnswerColumns:
         asked = self._layout.queried[source]

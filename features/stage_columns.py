@@ -15,12 +15,16 @@ import pyarrow as pa
 from headrace.features.kernel.align import TickColumns as Ticks
 from headrace.schemas.keys import EncodedKeys
 
-__all__ = ["NOT_ASKED", "OK", "TOO_LATE", "AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceRecords",
-           "StageOutput", "Ticks", "ViewAnswers", "no_late", "no_ticks", "together"]
+__all__ = ["AHEAD", "MISSING", "NOT_ASKED", "NO_ORIGIN", "NO_SWEEP", "OK", "TOO_LATE", "AnswerColumns", "LateColumns",
+           "LogSlice", "RowColumns", "SourceRecords", "StageOutput", "Ticks", "ViewAnswers", "no_late", "no_ticks",
+           "together"]
 
 _Columns = TypeVar("_Columns")
 
+NO_SWEEP = 0                       # RowColumns.sweep of the rows of events; on the wire
+NO_ORIGIN = -1                     # source, partition, offset and role of the rows of sweeps; on the wire
 OK, TOO_LATE, NOT_ASKED = 0, 1, 2  # status of a view in an answer; on the wire: never renumber
+MISSING, AHEAD = 3, 4              # ... of one read from the store: no row; a row too much newer than the event
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,10 @@ class LogSlice:
 
 @dataclass(frozen=True)
 class RowColumns:
-    """n changed rows of a view, in canonical order."""
+    """n changed rows of a view, in canonical order: those of events and those of sweeps.
+
+    A sweep's row has no event: its origin is ``NO_ORIGIN``, its event time the key's stream time.
+    """
 
     entity_key: list[bytes]
     source: np.ndarray        # int[n]; with partition, offset and role the event that changed the row
@@ -63,8 +70,9 @@ class RowColumns:
     offset: np.ndarray
     role: np.ndarray
     event_time: np.ndarray    # int64[n] of that event
-    as_of: np.ndarray         # int64[n]: stream time of the key, the row holds as of then
-    seq: np.ndarray           # int64[n]
+    as_of: np.ndarray         # int64[n]: the row holds as of then: the key's stream time, or a later sweep
+    seq: np.ndarray           # int64[n]; a sweep takes none
+    sweep: np.ndarray         # int64[n]: the sweep's instant, ms; NO_SWEEP = the row of an event
     values: np.ndarray        # float64[n, F]; NaN = null
 
 

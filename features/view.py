@@ -16,6 +16,9 @@ from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeatu
 from headrace.features.source import Source
 from headrace.schemas.errors import DeclarationError
 
+LOOKUPS = ("stream", "store")
+DEFAULT_SWEEP = "1m"  # as fresh as people look at; a key is written at most once a minute, and only if a value changes
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureView(ByMeaning):
@@ -33,6 +36,9 @@ class FeatureView(ByMeaning):
         Condition for an event to count at all in this view.
     ttl
         How long a row stays valid in the Feast store; None = for ever.
+    sweep
+        How often the rows of keys without events are refreshed: a value that time changes (an event leaves a window) is
+        in the online store with the first multiple of ``sweep`` after it; None = only with the key's next event.
 
     Raises
     ------
@@ -50,9 +56,11 @@ class FeatureView(ByMeaning):
     owner: str = ""
     ttl: str | None = None
     description: str = ""
+    sweep: str | None = DEFAULT_SWEEP
 
     def __init__(
         self, name, *, version=1, source, entity, on=None, features, where=None, owner="", ttl=None, description="",
+        sweep=DEFAULT_SWEEP,
     ) -> None:
         check_name(name, "view")
         if not isinstance(source, Source) or not isinstance(entity, Entity):
@@ -61,6 +69,7 @@ class FeatureView(ByMeaning):
         written = {
             "name": name, "version": version, "source": source, "entity": entity, "features": features,
             "on": mapping_of(entity, on, name), "where": where, "owner": owner, "ttl": ttl, "description": description,
+            "sweep": sweep,
         }
         for attribute, value in written.items():
             object.__setattr__(self, attribute, value)
@@ -73,6 +82,8 @@ class FeatureView(ByMeaning):
             raise DeclarationError(f"{self.name}: expected features=[…] of Count, Sum, Mean, Min, Max, Std or Last")
         if self.ttl is not None:
             duration_ms(self.ttl, f"{self.name}: ttl", least_ms=1)
+        if self.sweep is not None:
+            duration_ms(self.sweep, f"{self.name}: sweep", least_ms=1)
         if not isinstance(self.where, Expr | None):
             raise DeclarationError(f'{self.name}: where={self.where!r}; expected a condition like field("x") > 1')
         seen: set[str] = set()
@@ -112,6 +123,11 @@ class FeatureView(ByMeaning):
         """``ttl`` in milliseconds; None = for ever."""
         return None if self.ttl is None else duration_ms(self.ttl, self.name)
 
+    @property
+    def sweep_ms(self) -> int:
+        """``sweep`` in milliseconds; 0 = never."""
+        return 0 if self.sweep is None else duration_ms(self.sweep, self.name)
+
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in the canonical order every row and vector has them in."""
@@ -119,7 +135,7 @@ class FeatureView(ByMeaning):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the rows of this view depend on; owner, ttl and description are none of it."""
+        """SHA-256 of what the rows of this view depend on; owner, ttl, sweep and description are none of it."""
         return digest_of(self.meaning_of_rows)
 
     @cached_property
@@ -136,13 +152,17 @@ class FeatureView(ByMeaning):
             "source": self.source.meaning_for(plan.fields | set(self.key_fields)),
         }
 
-    def at(self, mapping: Mapping[str, str], as_: str | None = None) -> "ViewInput":
-        """Attach this view to a model by other fields than those called as the join keys.
+    def at(
+        self, mapping: Mapping[str, str] | None = None, as_: str | None = None, *, lookup: str = "stream",
+        max_ahead: str = "5s",
+    ) -> "ViewInput":
+        """Attach this view to a model otherwise than by the fields called as the join keys; see ``ViewInput``.
 
         ``view.at({"airport": "dest"}, as_="dest")`` asks for the airport named by the scored event's ``dest``; the
-        vector's names begin with ``as_`` (the view's name if not given).
+        vector's names begin with ``as_`` (the view's name if not given). ``view.at(lookup="store")`` reads the online
+        store when the event is scored.
         """
-        return ViewInput(self, mapping, as_)
+        return ViewInput(self, mapping, as_, lookup, max_ahead)
 
     def plan(self, answer_lateness_ms: int | None = None) -> FoldPlan:
         """Compile to what the kernel folds; the lateness of answers is the source's own if not given.
@@ -173,18 +193,34 @@ class FeatureView(ByMeaning):
                 )
                 for text, agg, window, _ in wanted
             ),
+            sweep_ms=self.sweep_ms,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class ViewInput(ByMeaning):
-    """A view as a model asks for it: which fields of the scored event name the entity, and under which prefix."""
+    """A view as a model asks for it: which fields of the scored event name the entity, and under which prefix.
+
+    Parameters
+    ----------
+    lookup
+        "stream": the view's stage answers, as of the event, and the score can be recomputed from the logs. "store": the
+        row that the online store holds when the event is scored. That costs no hop, but the row is as fresh as it is.
+    max_ahead
+        Of a stored row: by how much it may be newer than the event. Beyond it the view counts as missing: a score must
+        not see the future, as it would when events are scored long after they happened.
+    """
 
     view: FeatureView
     mapping: Mapping[str, str]  # join key to field of the scored event; held as a tuple of pairs in Entity order
     prefix: str | None = None
+    lookup: str = "stream"
+    max_ahead: str = "5s"
 
     def __post_init__(self) -> None:
+        if self.lookup not in LOOKUPS:
+            raise DeclarationError(f'{self.view.name}.at: lookup={self.lookup!r}; expected "stream" or "store"')
+        duration_ms(self.max_ahead, f"{self.view.name}.at: max_ahead")
         object.__setattr__(self, "prefix", check_name(self.prefix or self.view.name, f"{self.view.name}: as_"))
         object.__setattr__(self, "mapping", mapping_of(self.view.entity, self.mapping, f"{self.view.name}.at"))
 
@@ -192,6 +228,16 @@ class ViewInput(ByMeaning):
     def key_fields(self) -> tuple[str, ...]:
         """Fields of the scored event that give the join keys, in Entity order."""
         return tuple(field for _, field in self.mapping)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the online store is read."""
+        return self.lookup == "store"
+
+    @property
+    def max_ahead_ms(self) -> int:
+        """``max_ahead`` in milliseconds."""
+        return duration_ms(self.max_ahead, self.view.name)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -47,7 +47,8 @@ def compile_pipeline(pipeline: Pipeline) -> Topology:
 def _stage(pipeline: Pipeline, entity, sources: tuple[Source, ...]) -> Stage:
     rank = {source.name: index for index, source in enumerate(sources)}
     views = [view for view in pipeline.views if view.entity == entity]
-    asked = [(model.scores, one) for model in pipeline.models for one in model.views if one.view.entity == entity]
+    asked = [(model.scores, one) for model in pipeline.models for one in model.views
+             if one.view.entity == entity and not one.is_stored]  # what the store tells nobody asks a stage
     return Stage(
         entity=entity,
         views=tuple(view.plan(_answer_lateness_ms(view, asked)) for view in views),
@@ -92,7 +93,8 @@ def _meaning(name: str, sources: tuple[Source, ...], stages: tuple[Stage, ...], 
             {
                 "entity": stage.entity,
                 "views": [
-                    {"rows": view.meaning_of_rows, "answer_lateness_ms": plan.answer_lateness_ms}
+                    {"rows": view.meaning_of_rows, "answer_lateness_ms": plan.answer_lateness_ms,
+                     "sweep_ms": plan.sweep_ms}
                     for view, plan in zip(stage.view_specs, stage.views, strict=True)
                 ],
                 "bindings": stage.bindings,

@@ -164,7 +164,7 @@ class ModelSpec(ByMeaning):
 
     @property
     def views(self) -> tuple[ViewInput, ...]:
-        """Inputs answered by stages, in order."""
+        """Inputs answered by stages or read from the store, in order."""
         return tuple(one for one in self.inputs if isinstance(one, ViewInput))
 
     @property
@@ -228,6 +228,17 @@ class Pipeline(ByMeaning):
                 return model
         near = did_you_mean(name, [model.name for model in self.models])
         raise DeclarationError(f"pipeline {self.name}: no model {name!r}{near}")
+
+    def streamed(self) -> "Pipeline":
+        """This pipeline with every view asked of its stage: what a replay computes, and training learns from."""
+        if not any(one.is_stored for model in self.models for one in model.views):
+            return self
+
+        def model_of(model: ModelSpec) -> ModelSpec:
+            inputs = [replace(i, lookup="stream") if isinstance(i, ViewInput) else i for i in model.inputs]
+            return replace(model, inputs=inputs)
+
+        return Pipeline(self.name, [model_of(m) for m in self.models], self.extra_views)
 
     def resolved(self, fetch: Callable[[str], dict]) -> "Pipeline":
         """This pipeline with every schema known, and everything checked again.

@@ -34,6 +34,17 @@ _ARROW = {"string": pa.string(), "long": pa.int64(), "boolean": pa.bool_()}
 CategoryValue = str | int | bool
 
 
+NO_ROLE = -1
+
+
+@dataclass(frozen=True)
+class StoreAsk:
+    """A view input that is read from the online store."""
+
+    fields: tuple[str, ...]    # of the scored event, giving the join keys in Entity order
+    max_ahead_ms: int          # a row may be newer than the event by this much
+
+
 @dataclass(frozen=True)
 class Ask:
     """One view input of a model: where its answer comes from and which columns it fills.
@@ -42,12 +53,13 @@ class Ask:
     """
 
     stage: int                 # index in Topology.stages
-    role: int                  # of the scored source in that stage
+    role: int                  # of the scored source in that stage; NO_ROLE: it is read from the store
     view: int                  # index in Stage.views
     prefix: str                # name of the input
     uid: str                   # of the view
     columns: tuple[int, ...]   # of the vector
     features: tuple[int, ...]  # of the view, in the order of its plan
+    stored: StoreAsk | None = None
 
 
 class VectorLayout:
@@ -92,6 +104,11 @@ class VectorLayout:
     def width(self) -> int:
         """Number of columns, V."""
         return len(self.names)
+
+    @property
+    def stored_columns(self) -> tuple[int, ...]:
+        """Columns read from the online store: no replay can tell what was there."""
+        return tuple(column for ask in self.expected if ask.stored for column in ask.columns)
 
     @cached_property
     def views(self) -> dict[str, str]:
@@ -210,11 +227,13 @@ def _codes(column: pa.Array, values: Sequence[CategoryValue]) -> np.ndarray:
 
 def _ask(one: ViewInput, first_column: int, topology: Topology, source: int) -> Ask:
     stage, view = topology.view_index(one.view.uid)
-    role = next(b.role for b in topology.stages[stage].bindings_of(source) if b.fields == one.key_fields)
+    stored = StoreAsk(one.key_fields, one.max_ahead_ms) if one.is_stored else None
+    bindings = topology.stages[stage].bindings_of(source)
+    role = NO_ROLE if stored else next(b.role for b in bindings if b.fields == one.key_fields)
     order = {name: place for place, name in enumerate(topology.stages[stage].views[view].feature_names)}
     features = tuple(order[name] for name in one.view.feature_names)
     columns = tuple(range(first_column, first_column + len(features)))
-    return Ask(stage, role, view, one.prefix, one.view.uid, columns, features)
+    return Ask(stage, role, view, one.prefix, one.view.uid, columns, features, stored)
 
 
 def _number(one: Number, batch: pa.RecordBatch, model: ModelSpec) -> np.ndarray:

@@ -53,7 +53,7 @@ def tick_schema() -> dict:
 def mark_schema() -> dict:
     """A replay's statement that a source partition's clock is ``clock`` once it is read up to ``offset``.
 
-    ``clock`` = MAX_CLOCK means the partition has ended.
+    A clock of 2**61 + t means the partition has ended, and the replay with stamp t.
     """
     return _record("headrace", "Mark", _CLOCK_FIELDS)
 
@@ -110,11 +110,14 @@ def prediction_schema(model: str, features: Sequence[str], views: Sequence[str])
         Names of the vector, in vector order. Categories appear as the code the model saw.
     views
         Names of the model's view inputs (``as_``, or the view's name). Without any, the record has no field ``views``:
-        a record without fields is no Arrow column.
+        a record without fields is no Arrow column. ``status`` is 0 ok, 1 too late, 2 not asked (null key), and of a
+        view read from the store 3 no row, 4 a row too much newer than the event. ``freshness_ms`` is event time -
+        as_of: 0 of an answer, and of a stored row its age, or its lead if negative.
     """
     name = avro_name(model)
     view = _record(None, f"View_{name}", [
         ("view", "string"), ("status", "int"), ("as_of_ms", _nullable("long")), ("seq", _nullable("long")),
+        ("freshness_ms", _nullable("long")),
     ])
     # A named type is defined once and then meant by its name.
     view_fields = [(avro_name(each), view if place == 0 else view["name"]) for place, each in enumerate(views)]

@@ -26,7 +26,7 @@ def train(
         from headrace.streams.pipelines import load_pipeline
         from headrace.streams.training import Training, train_models
 
-        loaded = load_pipeline(pipeline)
+        loaded = load_pipeline(pipeline).streamed()  # what a store held is in no file
         chosen = loaded.models if model is None else [loaded.model(model)]
         opened = open_pipeline(loaded, events, None, chosen, cut)
         training = Training(opened.topology, opened.events, opened.find, opened.cut_ms, events)

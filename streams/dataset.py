@@ -44,6 +44,7 @@ class ScoredEvents:
 
 def replay_scored(
     topology: Topology, events: Sequence[EventParts], on_output=None, slab_event_count: int = SLAB_EVENT_COUNT,
+    last_clock: int | None = None,
 ) -> dict[int, ScoredEvents]:
     """Replay events and collect every scored event with its answers, by source index.
 
@@ -53,10 +54,12 @@ def replay_scored(
         Sees every output of every stage core.
     slab_event_count : int
         As in `replay`.
+    last_clock : int, optional
+        How far time goes on for rows; as in `replay`.
     """
     scored = {source: ScoredSource(topology, source) for source in topology.scored}
     parts: dict[int, list[ReadyEvents]] = {source: [] for source in scored}
-    for source, ready in replay(topology, events, scored, on_output, slab_event_count):
+    for source, ready in replay(topology, events, scored, on_output, slab_event_count, last_clock):
         parts[source].append(ready)
     return {source: ScoredEvents(scored[source], _joined(parts[source])) for source in scored if parts[source]}
 

@@ -10,7 +10,7 @@ No event is left out: one with NaN or a time in the year 9000 is published as it
 would on a live topic. Only what no record can hold (a null or a text where the schema has a number) is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -21,7 +21,7 @@ import pyarrow as pa
 from headrace.features import Source
 from headrace.features.admission import MAX_EVENT_TIME
 from headrace.features.columns import int64_of, time_ms
-from headrace.features.kernel.limits import MIN_TIME
+from headrace.features.kernel.limits import ENDED, MAX_CLOCK, MIN_TIME
 from headrace.schemas.keys import encoded_keys
 from headrace.streams.arrival import MIN_STAMP, arrival_stamps
 from headrace.streams.errors import EventFileError
@@ -147,6 +147,12 @@ def file_of(source: Source, folder: Path) -> Path:
     there = sorted(path.name for path in folder.iterdir())[:20] if folder.is_dir() else []
     has = f"there are {', '.join(there)}" if there else "the folder is empty or missing"
     raise EventFileError(f"{folder}: no file for source {source.name}; expected one of {expected}; {has}")
+
+
+def end_clock(events: Sequence[Events]) -> int:
+    """Return the clock of partitions that have ended with these events: time stands still at the last stamp."""
+    last = max((int(one.stamps[-1]) for one in events if len(one.stamps)), default=None)
+    return MAX_CLOCK if last is None else ENDED + last
 
 
 def event_times(source: Source, rows: pa.RecordBatch) -> np.ndarray:

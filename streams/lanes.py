@@ -15,7 +15,7 @@ stays ``stall_ms`` below W: whatever is decided within that time is still in ord
 import json
 from collections import Counter, deque
 
-from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
+from headrace.features.kernel.limits import ENDED, NO_CLOCK
 from headrace.streams.clocks import PartitionClock, clocks_of
 
 MAX_ASKS = 64   # ends waited for; beyond it the newest replaces the last: a lane so far behind needs none of them soon
@@ -80,9 +80,9 @@ def too_far_ahead(clocks: dict[tuple[str, int], int], slack_ms: int) -> set[tupl
 
     Examples
     --------
-    >>> too_far_ahead({("a", 0): 100, ("a", 1): 5_000, ("b", 0): MAX_CLOCK}, slack_ms=1_000)
+    >>> too_far_ahead({("a", 0): 100, ("a", 1): 5_000, ("b", 0): ENDED + 9_000}, slack_ms=1_000)
     {('a', 1)}
     """
-    running = {at: clock for at, clock in clocks.items() if clock < MAX_CLOCK}
+    running = {at: clock for at, clock in clocks.items() if clock < ENDED}
     limit = min(running.values(), default=NO_CLOCK) + slack_ms
     return {at for at, clock in running.items() if clock > limit}

@@ -1,7 +1,7 @@
 """Marks: how a replay moves the clocks of the partitions it fills.
 
 After each slab of events a replay writes, for every source partition, "whoever has read up to this offset may take this
-for the clock"; the last marks say MAX_CLOCK, the partition has ended. All marks of a run are one partition of one
+for the clock"; the last marks say ENDED + t, the partition has ended. All marks of a run are one partition of one
 control topic, and everybody who follows clocks reads all of it: marks are few (partitions x slabs).
 """
 
@@ -29,7 +29,7 @@ class Mark(NamedTuple):
     source: str      # name of the source
     partition: int
     offset: int      # the next offset: all below it is before the mark
-    clock: int       # everything at or after the offset is stamped at or after this; MAX_CLOCK: nothing comes any more
+    clock: int       # everything at or after the offset is stamped at or after this; ENDED + t: nothing comes any more
 
 
 def write_marks(

@@ -118,6 +118,8 @@ def open_pipeline(
     EventFileError
         As `training_set`.
     """
+    pipeline = pipeline.streamed()  # what a store held is in no file
+    models = [pipeline.model(one.name) for one in models]
     topology = compile_pipeline(pipeline)
     needed = {model.scores.name for model in models}
     needed |= {one.view.source.name for model in models for one in model.views}

@@ -49,17 +49,13 @@ from headrace.streams.logs import event
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
 from headrace.streams.status import StatusFile
-from headrace.streams.store import store_client
+from headrace.streams.store import AWAY, store_client
 
 log = getLogger(__name__)
 
 ROLE = "write"
 BATCH_COUNT = 5_000       # rows per round: bounds memory; at 100,000 rows/s a round takes 50 ms
 STORE_PATIENCE_S = 120.0  # below max.poll.interval.ms (300 s): whoever waits longer is put out of the group anyway
-AWAY = (  # may be better in a moment: restarting, failing over, full
-    redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError,
-    redis_errors.OutOfMemoryError, redis_errors.ClusterDownError,
-)
 REBALANCED = {  # another member reads these partitions from the last commit on; the guard makes that harmless
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE,
 }

@@ -155,7 +155,8 @@ def _model(model: ModelSpec) -> Table:
     table = Table("vector", "from", title=f"model {model.name}: scores {model.scores.name}")
     origin = {request.name: request.word for request in model.requests}
     for one in model.views:
-        origin |= dict.fromkeys(one.names, f"{one.view.uid} ({_pairs(one.mapping)})")
+        origin |= dict.fromkeys(
+            one.names, f"{one.view.uid} ({_pairs(one.mapping)})" + (", read from the online store" * one.is_stored))
     for name in model.vector_names:
         _row(table, name, origin[name])
     table.add_section()

@@ -1,13 +1,13 @@
 """From ready events to prediction records and drift counts: columns in, framed Avro out."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from headrace.features.stage_columns import OK
+from headrace.features.stage_columns import AHEAD, OK
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec
 from headrace.models.artifact import Artifact
@@ -20,6 +20,7 @@ from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.join import ReadyEvents
 from headrace.streams.scored import ScoredSource, answers_of, batch_of
+from headrace.streams.store_lookups import LookedUp
 
 
 def prediction_id(topic: str, partition: int, offset: int, digest: str) -> str:
@@ -75,14 +76,23 @@ class Predictor:
         self._counts_codec = BatchCodec(drift_counts_schema())
         self._counts_id = register(names.drift_counts(model.name), drift_counts_schema())
 
-    def predict(self, ready: ReadyEvents, partition: int, now_ms: int) -> Predicted:
-        """Score events and encode one record each, in their order."""
-        made = self._kernel.score(batch_of(ready), answers_of(self.layout, self._scored, ready))
-        batch = self._records(ready, partition, made, now_ms)
+    def predict(
+        self, ready: ReadyEvents, partition: int, now_ms: int, stored: Mapping[int, LookedUp] | None = None
+    ) -> Predicted:
+        """Score events and encode one record each, in their order.
+
+        `stored` is what was read from the online store, by place of the input in ``layout.expected``.
+        """
+        stored = stored or {}
+        values = {place: each.values for place, each in stored.items()}
+        made = self._kernel.score(batch_of(ready), answers_of(self.layout, self._scored, ready, values))
+        batch = self._records(ready, partition, made, now_ms, stored)
         keys = [None if k is None else k.encode("latin-1") for k in ready.events.column("_key").to_pylist()]
         return Predicted(made, keys, frame(self._schema_id, self._codec.encode(batch)))
 
-    def _records(self, ready: ReadyEvents, partition: int, made: Scored, now_ms: int) -> pa.RecordBatch:
+    def _records(
+        self, ready: ReadyEvents, partition: int, made: Scored, now_ms: int, stored: Mapping[int, LookedUp]
+    ) -> pa.RecordBatch:
         count, events, matrix = len(made.scores), ready.events.combine_chunks(), made.vectors
         event_id = self._source.event_id
         ids = [prediction_id(self._topic, partition, o, self.digest) for o in ready.offsets.tolist()]
@@ -98,25 +108,31 @@ class Predictor:
             pa.array(ids), _one(events, event_id).cast(pa.string()) if event_id else pa.nulls(count, pa.string()),
             _one(events, "_key"), _one(events, "_event_time"), pa.array(made.scores), pa.array(made.decisions),
             repeat(self.model.name, count), repeat(self.digest, count), features,
-            *self._views(ready),
+            *self._views(ready, stored),
             pa.StructArray.from_arrays(origin, fields=list(self._arrow.field("origin").type)),
             pa.array(np.full(count, now_ms, np.int64)),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self._arrow)
 
-    def _views(self, ready: ReadyEvents) -> list[pa.StructArray]:
+    def _views(self, ready: ReadyEvents, stored: Mapping[int, LookedUp]) -> list[pa.StructArray]:
         if not self.layout.expected:  # an empty record is no column: such predictions have no field `views`
             return []
-        columns = [self._view_column(ready, each) for each in self.layout.expected]
+        event_time = values_of(ready.events.column("_event_time"))
+        columns = [
+            self._view_column(each, stored[place].marks if each.stored else self._answered(ready, each), event_time)
+            for place, each in enumerate(self.layout.expected)
+        ]
         return [pa.StructArray.from_arrays(columns, fields=list(self._arrow.field("views").type))]
 
-    def _view_column(self, ready: ReadyEvents, each: Ask) -> pa.StructArray:
+    def _answered(self, ready: ReadyEvents, each: Ask) -> np.ndarray:
         ask = self._scored.asks[number := self._scored.ask_of(each.stage, each.role)]
-        marks = ready.marks[number][:, ask.views.index(each.view)]
-        known = marks[:, 0] == OK
+        return ready.marks[number][:, ask.views.index(each.view)]
+
+    def _view_column(self, each: Ask, marks: np.ndarray, event_time: np.ndarray) -> pa.StructArray:
+        known = np.isin(marks[:, 0], (OK, AHEAD))
         columns = [
             repeat(each.uid, len(marks)), pa.array(marks[:, 0].astype(np.int32)),
-            pa.array(marks[:, 1], mask=~known), pa.array(marks[:, 2], mask=~known),
+            *(pa.array(column, mask=~known) for column in (marks[:, 1], marks[:, 2], event_time - marks[:, 1])),
         ]
         record = self._arrow.field("views").type.field(avro_name(each.prefix)).type
         return pa.StructArray.from_arrays(columns, fields=list(record))

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from confluent_kafka import Consumer
 
 from headrace.features.admission import MAX_EVENT_TIME, MIN_EVENT_TIME
-from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.errors import ServiceError
 from headrace.schemas.json_codec import JsonCodec
@@ -24,7 +23,7 @@ from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.decoding import codec_of
-from headrace.streams.event_files import Events, event_times
+from headrace.streams.event_files import Events, end_clock, event_times
 from headrace.streams.marks import write_marks
 from headrace.streams.offsets import Offsets
 from headrace.streams.producer import GaplessProducer
@@ -125,7 +124,7 @@ class Slab:
     first_rows : list of int
         The place of each part's first event among its source's events.
     clock : int
-        Whatever comes after is stamped at or after this; MAX_CLOCK: nothing comes.
+        Whatever comes after is stamped at or after this; `end_clock`: nothing comes.
     """
 
     parts: list[Events]
@@ -134,9 +133,10 @@ class Slab:
 
 
 def slabs(
-    events: Sequence[Events], event_count: int = SLAB_EVENT_COUNT, last_clock: int = MAX_CLOCK
+    events: Sequence[Events], event_count: int = SLAB_EVENT_COUNT, last_clock: int | None = None
 ) -> Iterator[Slab]:
     """Cut all sources at the same stamps, every `event_count` events; events of one stamp stay together."""
+    last_clock = end_clock(events) if last_clock is None else last_clock
     stamps = np.sort(np.concatenate([one.stamps for one in events])) if events else np.empty(0, np.int64)
     begins = [0] * len(events)
     for cut in [*np.unique(stamps[event_count::event_count]).tolist(), last_clock]:
@@ -151,7 +151,7 @@ def slabs(
 
 def publish_replay(
     events: Sequence[Events], names: TopicNames, settings: Settings, registry: Registry,
-    progress: Callable[[int], None] = lambda count: None, last_clock: int = MAX_CLOCK,
+    progress: Callable[[int], None] = lambda count: None, last_clock: int | None = None,
 ) -> int:
     """Write all events in the order they had arrived, with marks; return how many.
 
@@ -159,9 +159,9 @@ def publish_replay(
     ----------
     progress : callable
         Called with the number of events of each slab as it is handed over.
-    last_clock : int
-        The clock of the last marks, beyond every stamp: MAX_CLOCK where nothing will follow; the time of now where live
-        events will.
+    last_clock : int, optional
+        The clock of the last marks, beyond every stamp: the time of now where live events will follow. Without it,
+        partitions end (`end_clock`): nothing follows, and no key decays beyond the last stamp.
     """
     outlets = open_outlets(events, names, settings, registry)
     producer = GaplessProducer(settings, "headrace-publish")

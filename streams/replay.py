@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from headrace.features import Source
 from headrace.features.admission import admit, encoded_binding_keys
-from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
+from headrace.features.kernel.limits import ENDED, MAX_CLOCK, NO_CLOCK
 from headrace.features.stage import LogSlice, SourceRecords, StageCore, StageOutput, Ticks
 from headrace.features.topology import Binding, Stage, Topology
 from headrace.schemas.keys import EncodedKeys
@@ -61,6 +61,7 @@ class Admitted:
 def replay(
     topology: Topology, events: Sequence[EventParts], scored: Mapping[int, ScoredSource],
     on_output: Callable[[int, StageOutput], None] | None = None, slab_event_count: int = SLAB_EVENT_COUNT,
+    last_clock: int | None = None,
 ) -> Iterator[tuple[int, ReadyEvents]]:
     """Yield the scored events of every source with their answers, in order.
 
@@ -72,20 +73,23 @@ def replay(
     scored : mapping of source index to ScoredSource
         What to answer; empty to fold only.
     on_output : callable, optional
-        Sees every output of every stage core, with the stage's index.
+        Sees every output of every stage core, with the stage's index. Without it, nothing is swept.
     slab_event_count : int
         Events of a source read at once; nothing but memory and speed depends on it.
+    last_clock : int, optional
+        Where the clocks are after the last event: beyond every stamp. Rows are swept up to there; without it, up to the
+        last stamp, as where `publish_replay` ends.
 
     Yields
     ------
     source index, ReadyEvents
     """
     cores = [
-        StageCore(number, topology, {source: 1 for source in stage.sources})
+        StageCore(number, topology, {source: 1 for source in stage.sources}, sweeping=on_output is not None)
         for number, stage in enumerate(topology.stages)
     ]
     joins = {source: AnswerJoin(asking.asks) for source, asking in scored.items()}
-    for slab, clock in slabs(events, slab_event_count):
+    for slab, clock in slabs(events, slab_event_count, last_clock):
         for source, asking in scored.items():
             admitted = slab[source]
             columns = asking.event_columns(admitted.rows, admitted.event_time, admitted.stamps, admitted.keys)
@@ -113,6 +117,7 @@ class _Reading:
         self._waiting: list[Admitted] = []  # never empty once something has been read
         self._read = self._taken = 0        # offsets
         self.clock = NO_CLOCK               # all that is stamped below it has been read
+        self.last_stamp = NO_CLOCK          # of all that has been read
 
     def read(self) -> None:
         """Read the next part."""
@@ -120,7 +125,7 @@ class _Reading:
             self._waiting.append(_admitted(self._number, part, self._read))
             self._read += len(part.stamps)
             if len(part.stamps):
-                self.clock = int(part.stamps[-1])
+                self.clock = self.last_stamp = int(part.stamps[-1])
                 return
         self.clock = MAX_CLOCK
 
@@ -136,7 +141,7 @@ class _Reading:
 
 
 def slabs(
-    events: Sequence[EventParts], row_count: int = SLAB_EVENT_COUNT
+    events: Sequence[EventParts], row_count: int = SLAB_EVENT_COUNT, last_clock: int | None = None
 ) -> Iterator[tuple[list[Admitted], int]]:
     """Read all sources side by side; yield what lies between two clocks, and the clock after it.
 
@@ -151,7 +156,14 @@ def slabs(
         reached = min(source.clock for source in sources)
         if reached > clock:  # else a stamp goes on in the next part
             clock = reached
-            yield [source.take(clock) for source in sources], clock
+            taken = [source.take(clock) for source in sources]
+            yield taken, clock if clock < MAX_CLOCK else _end(sources, last_clock)
+
+
+def _end(sources: Sequence[_Reading], last_clock: int | None) -> int:
+    """The clock behind everything; as `end_clock`, if none is given."""
+    last = max(source.last_stamp for source in sources)
+    return last_clock if last_clock is not None else ENDED + last if last > NO_CLOCK else MAX_CLOCK
 
 
 def _admitted(number: int, events: Events, first_offset: int) -> Admitted:

@@ -159,7 +159,15 @@ def batch_of(ready: ReadyEvents) -> pa.RecordBatch:
     return ready.events.combine_chunks().to_batches(max_chunksize=max(1, len(ready.events)))[0]
 
 
-def answers_of(layout: VectorLayout, scored: ScoredSource, ready: ReadyEvents) -> list[np.ndarray]:
-    """Return float64[n, F] for every view input of a model, in the order of ``layout.expected``."""
-    return [scored.view_values(ready, each.stage, each.role, each.view) for each in layout.expected]
+def answers_of(
+    layout: VectorLayout, scored: ScoredSource, ready: ReadyEvents, stored: Mapping[int, np.ndarray] | None = None
+) -> list[np.ndarray]:
+    """Return float64[n, F] for every view input of a model, in the order of ``layout.expected``.
+
+    `stored` has those read from the online store, by their place in this order.
+    """
+    return [
+        stored[place] if each.stored else scored.view_values(ready, each.stage, each.role, each.view)
+        for place, each in enumerate(layout.expected)
+    ]
 

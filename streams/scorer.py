@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from confluent_kafka import Message, Producer, TopicPartition
 from headrace.features.admission import admit, binding_keys
 from headrace.features.topology import Topology
 from headrace.models.drift import DAY_MS
+from headrace.schemas.buffers import values_of
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.keys import murmur2
 from headrace.schemas.registry import value_subject
@@ -34,9 +35,10 @@ from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.marks import MarkFollower
 from headrace.streams.predictions import Predictor
 from headrace.streams.registry import open_registry
-from headrace.streams.scored import AnswerReader, ScoredSource
+from headrace.streams.scored import AnswerReader, ScoredSource, batch_of
 from headrace.streams.settings import Settings
 from headrace.streams.status import StatusFile, now_ms
+from headrace.streams.store_lookups import LookedUp, StoreLookups, tally
 from headrace.streams.transactions import ExactlyOnce
 
 log = logging.getLogger(__name__)
@@ -117,6 +119,7 @@ class Scorer:
             )
             for model, artifact in models
         ]
+        self._lookups = [StoreLookups(topology, each.layout, settings) for each in self._predictors]
         self._marks = MarkFollower(settings, names, registry) if settings.replay else None
         self._status = StatusFile(status_path)
         self.counts: Counter[str] = Counter()
@@ -253,7 +256,8 @@ class Scorer:
             if self._scored.asks:
                 offsets.append(TopicPartition(self._rows_topic, partition, lane.rows_needed_from()))
         generation = self._generation
-        done = self._loop.commit(lambda producer: self._write(producer, ready, lanes), offsets)
+        stored = {partition: self._look_up(taken) for partition, taken in ready.items()}
+        done = self._loop.commit(lambda producer: self._write(producer, ready, stored, lanes), offsets)
         self._last_commit = time.monotonic()
         if not done or generation != self._generation:
             self.counts["aborted"] += 1
@@ -262,16 +266,25 @@ class Scorer:
             lane.scored_to, lane.reported_day = lane.event_position(), lane.complete_clock() // DAY_MS
         self.counts["predictions"] += sum(len(r.offsets) for r in ready.values()) * len(self._predictors)
         self.counts["transactions"] += 1
+        self.counts.update(tally(each for models in stored.values() for found in models for each in found.values()))
         self._write_status()
 
-    def _write(self, producer: Producer, ready: dict[int, ReadyEvents], lanes: dict[int, Lane]) -> None:
+    def _look_up(self, taken: ReadyEvents) -> list[Mapping[int, LookedUp]]:
+        """What every model reads from the online store; before the transaction, since it may take its time."""
+        event_time = values_of(taken.events.column("_event_time"))
+        return [lookups.read(batch_of(taken), event_time) for lookups in self._lookups]
+
+    def _write(
+        self, producer: Producer, ready: dict[int, ReadyEvents], stored: dict[int, list[Mapping[int, LookedUp]]],
+        lanes: dict[int, Lane],
+    ) -> None:
         now_ms = time.time_ns() // 1_000_000
-        for predictor in self._predictors:
+        for number, predictor in enumerate(self._predictors):
             predictions = self._names.predictions(predictor.model.name)
             counts = self._names.drift_counts(predictor.model.name)
             for partition, lane in lanes.items():
                 taken = ready.get(partition)
-                made = None if taken is None else predictor.predict(taken, partition, now_ms)
+                made = None if taken is None else predictor.predict(taken, partition, now_ms, stored[partition][number])
                 if made is not None:
                     messages = [{"key": k, "value": v} for k, v in zip(made.keys, made.values, strict=True)]
                     producer.produce_batch(predictions, messages, partition=partition)

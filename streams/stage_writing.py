@@ -30,7 +30,6 @@ from headrace.streams.producer import GaplessProducer
 
 ANSWERED, REFUSED = 0, 1  # ``refusal`` of an answer; REFUSED: too late for every view that was asked
 FIRST_INCARNATION = 1     # state folded from the log; 0 is what is pushed through Feast by hand, which it must win over
-NO_SWEEP_MS = 0           # rows of events; those of sweeps name the sweep's instant
 
 
 class StageWriter:
@@ -120,7 +119,7 @@ class _RowEncoder:
             "_partition": rows.partition.astype(np.int32), "_offset": rows.offset,
             "_role": rows.role.astype(np.int32), "_event_time": rows.event_time, "_as_of_ms": rows.as_of,
             "_seq": rows.seq, "_incarnation": np.full(count, FIRST_INCARNATION, np.int32),
-            "_sweep_ms": np.full(count, NO_SWEEP_MS, np.int64),
+            "_sweep_ms": rows.sweep,
         }
         for number, feature in enumerate(self._plan.features):
             values = np.ascontiguousarray(rows.values[:, number])

@@ -3,11 +3,17 @@
 import json
 
 from redis import Redis
+from redis import exceptions as redis_errors
 
 from headrace.schemas.errors import SettingsError
 
 CONNECT_TIMEOUT_S = 5.0   # without one a vanished host holds a worker for minutes
 ANSWER_TIMEOUT_S = 10.0   # the longest script call takes milliseconds; beyond it the store counts as away
+
+AWAY = (  # may be better in a moment: restarting, failing over, full
+    redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError,
+    redis_errors.OutOfMemoryError, redis_errors.ClusterDownError,
+)
 
 
 def store_client(connection: str) -> Redis:

@@ -13,15 +13,14 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
-from headrace.models import Pipeline
+from headrace.models import Pipeline, compile_pipeline
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.accounting import Accounting
@@ -132,8 +131,12 @@ def train_models(
     """
     known = [one.between(-(2**62), plan.train_until) for one in events]
     by_name = {one.source.name: one for one in [*known, *label_events]}
-    training = Training(topology, known, lambda source: by_name[source.name], plan.train_until, plan.events)
-    return train_models_on(pipeline, training, pipeline.models, plan.folder / "models", baselines=True)
+    streamed = pipeline.streamed()  # what the store held then is in no file
+    training = Training(
+        compile_pipeline(streamed), known, lambda source: by_name[source.name], plan.train_until, plan.events
+    )
+    trained = train_models_on(streamed, training, streamed.models, plan.folder / "models", baselines=True)
+    return replace(trained, pipeline=pipeline, topology=topology)
 
 
 def settings_for(services: Services, plan: TrialPlan, **changes: Any) -> Settings:
@@ -159,7 +162,7 @@ def prepare(trained: Trained, settings: Settings, plan: TrialPlan) -> Registry:
 
 def stream(
     trained: Trained, events: Sequence[Events], settings: Settings, plan: TrialPlan, children: Children, steps: Steps,
-    last_clock: int = MAX_CLOCK,
+    last_clock: int | None = None,
 ) -> Cluster:
     """Start workers, publish the events and wait until every one is accounted for; `last_clock` as in `publish`."""
     registry = prepare(trained, settings, plan)

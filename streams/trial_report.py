@@ -1,7 +1,7 @@
 """What a trial found: read what came out as any user would, and hold it against the replay of the same files."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import pyarrow as pa
 from feast import FeatureStore
 
 from headrace.features.stage import StageOutput
+from headrace.features.stage_columns import NO_SWEEP
 from headrace.features.topology import Topology
-from headrace.models import ModelSpec
+from headrace.models import ModelSpec, compile_pipeline
 from headrace.models.training import auc
 from headrace.models.vector import VectorLayout
 from headrace.schemas.records import avro_name
@@ -30,20 +31,38 @@ from headrace.streams.trial import Trained, TrialPlan
 FEAST_ENTITIES_PER_VIEW = 2_000  # any systematic difference shows; Feast's client reads 40,000 features a second
 
 
+Version = tuple[int, int]  # seq and sweep instant of a row
+
+
 class LastRows:
-    """The newest row of every entity of every view, as the replay has it: what the online store must hold."""
+    """The newest row of every entity of every view, as the replay has it: what the online store must hold.
+
+    Attributes
+    ----------
+    rows : dict of view uid to dict of entity key to float64[F]
+        Those of sweeps too.
+    since : dict of view uid to dict of entity key to dict of (seq, instant) to float64[F]
+        The row of a key's last event (instant ``NO_SWEEP``) and those of the sweeps after it: on live topics time goes
+        on, so the store may hold any of them.
+    """
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        self.rows: dict[str, dict[bytes, np.ndarray]] = {
-            plan.uid: {} for stage in topology.stages for plan in stage.views
-        }
+        uids = [plan.uid for stage in topology.stages for plan in stage.views]
+        self.rows: dict[str, dict[bytes, np.ndarray]] = {uid: {} for uid in uids}
+        self.since: dict[str, dict[bytes, dict[Version, np.ndarray]]] = {uid: {} for uid in uids}
 
     def see(self, stage: int, output: StageOutput) -> None:
         """Take over the rows of one stage output; later rows of a key replace earlier ones."""
         for view, columns in output.rows.items():
-            known = self.rows[self._topology.stages[stage].views[view].uid]
-            known.update(zip(columns.entity_key, columns.values, strict=True))
+            uid = self._topology.stages[stage].views[view].uid
+            self.rows[uid].update(zip(columns.entity_key, columns.values, strict=True))
+            since = self.since[uid]
+            versions = zip(columns.seq.tolist(), columns.sweep.tolist(), strict=True)
+            for key, version, row in zip(columns.entity_key, versions, columns.values, strict=True):
+                if version[1] == NO_SWEEP:
+                    since[key] = {}
+                since[key][version] = row
 
 
 @dataclass(frozen=True)
@@ -59,15 +78,22 @@ class Findings:
 
 def judge(
     trained: Trained, events: Sequence[Events], label_events: Sequence[Events], settings: Settings, plan: TrialPlan,
-    store: FeatureStore,
+    store: FeatureStore, last_clock: int | None = None,
 ) -> dict[str, Any]:
-    """Read everything a run has written and compare it with the replay; returns the report's findings."""
+    """Read everything a run has written and compare it with the replay; returns the report's findings.
+
+    `last_clock` as in `publish_replay`. Values read from the online store have no part in the parity (`not_compared`
+    names the inputs): what it held when an event was scored is in no log.
+    """
     registry = open_registry(settings)
     names = TopicNames(trained.pipeline.name, settings.prefix)
-    last = LastRows(trained.topology)
-    replayed = replay_scored(trained.topology, events, last.see)
+    streamed = compile_pipeline(trained.pipeline.streamed())
+    last = LastRows(streamed)
+    replayed = replay_scored(streamed, events, last.see, last_clock)
     findings = {
-        model.name: _model_findings(model, trained, replayed, [*events, *label_events], settings, plan, registry)
+        model.name: _model_findings(
+            model, streamed, trained, replayed, [*events, *label_events], settings, plan, registry
+        )
         for model in trained.pipeline.models
     }
     return {
@@ -80,6 +106,8 @@ def judge(
         "parity": sum((f.parity for f in findings.values()), Comparison(0, 0)).to_json(),
         "feast": feast_parity(trained.topology, last, store).to_json(),
         "dead_letters": dead_letters(settings, names),
+        "not_compared": {m.name: [one.prefix for one in m.views if one.is_stored] for m in trained.pipeline.models
+                         if any(one.is_stored for one in m.views)},
         "late": late_counts(settings, names, trained.topology, registry),
         "drift": _only({m.name: drift_summary(settings, names, m.name, registry) for m in trained.pipeline.models}),
     }
@@ -90,16 +118,18 @@ def _only(by_model: dict[str, Any]) -> Any:
 
 
 def _model_findings(
-    model: ModelSpec, trained: Trained, replayed: Mapping[int, ScoredEvents], events: Sequence[Events],
-    settings: Settings, plan: TrialPlan, registry: Registry,
+    model: ModelSpec, streamed: Topology, trained: Trained, replayed: Mapping[int, ScoredEvents],
+    events: Sequence[Events], settings: Settings, plan: TrialPlan, registry: Registry,
 ) -> Findings:
-    layout, artifact = VectorLayout(model, trained.topology), trained.artifacts[model.name]
+    stored = VectorLayout(model, trained.topology).stored_columns
+    model = trained.pipeline.streamed().model(model.name)
+    layout, artifact = VectorLayout(model, streamed), trained.artifacts[model.name]
     dataset = replayed[layout.source]
     matrix = dataset.matrix(layout, artifact.manifest.categories)
     table = read_table(settings, TopicNames(trained.pipeline.name, settings.prefix).predictions(model.name), registry)
     row = rows_of(table, events[layout.source], plan.partitions, dataset)
     known = row >= 0
-    streamed = streamed_matrix(table, layout)
+    vectors = streamed_matrix(table, layout)
     scores = np.full(len(matrix), np.nan)
     scores[row[known]] = table.column("score").to_numpy()[known]
     labels = labels_of(model, dataset, events, plan.until)
@@ -111,7 +141,8 @@ def _model_findings(
     ids = table.column("id").to_pylist()
     return Findings(
         len(ids), len(matrix), len(ids) - len(set(ids)),
-        same_bits(streamed[known], matrix[row[known]]) + Comparison(0, int((~known).sum())), values,
+        same_bits(np.delete(vectors[known], stored, 1), np.delete(matrix[row[known]], stored, 1))
+        + Comparison(0, int((~known).sum())), values,
     )
 
 
@@ -133,21 +164,43 @@ def streamed_matrix(table: pa.Table, layout: VectorLayout) -> np.ndarray:
     return np.stack([column.astype(float) for column in columns], axis=1)
 
 
-def feast_parity(topology: Topology, last: LastRows, store: FeatureStore) -> Comparison:
-    """Compare the last rows of the replay with what the stock Feast client reads."""
+def feast_parity(
+    topology: Topology, last: LastRows, store: FeatureStore,
+    stored: Callable[[int, int, Sequence[bytes]], Sequence[Version]] | None = None,
+) -> Comparison:
+    """Compare the last rows of the replay with what the stock Feast client reads.
+
+    Parameters
+    ----------
+    stored : callable (stage index, view index, entity keys) -> versions, optional
+        Where time goes on: which version of each row was read. It must be that of the key's last event or of a sweep
+        after it; without this, it must be the last.
+    """
     total = Comparison(0, 0)
-    for stage in topology.stages:
-        for plan, spec in zip(stage.views, stage.view_specs, strict=True):
+    for number, stage in enumerate(topology.stages):
+        for view, (plan, spec) in enumerate(zip(stage.views, stage.view_specs, strict=True)):
             keys = sorted(last.rows[plan.uid])[:FEAST_ENTITIES_PER_VIEW]
+            rows = [last.rows[plan.uid][key] for key in keys]
+            if stored is not None:
+                never = np.full(len(plan.features), np.inf)
+                rows = [
+                    last.since[plan.uid][key].get(version, never)
+                    for key, version in zip(keys, stored(number, view, keys), strict=True)
+                ]
             expected = {}
-            for key in keys:
-                row = last.rows[plan.uid][key].tolist()
+            for key, row in zip(keys, map(np.ndarray.tolist, rows), strict=True):
                 expected[key] = {
-                    feature.name: None if value != value else (int(value) if feature.dtype == "long" else value)
+                    feature.name: _as_feast(value, feature.dtype)
                     for feature, value in zip(plan.features, row, strict=True)
                 }
             total += compare_rows(expected, read_entities(store, spec, keys))
     return total
+
+
+def _as_feast(value: float, dtype: str) -> float | int | None:
+    if value != value:
+        return None
+    return int(value) if dtype == "long" and np.isfinite(value) else value
 
 
 def dead_letters(settings: Settings, names: TopicNames) -> dict[str, int]:

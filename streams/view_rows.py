@@ -86,7 +86,7 @@ def row_columns(view: FeatureView, plan: FoldPlan, rows: RowColumns) -> dict[str
 
 def no_rows(plan: FoldPlan) -> RowColumns:
     """Return rows of a view that are none."""
-    none = [np.empty(0, np.int64) for _ in range(7)]
+    none = [np.empty(0, np.int64) for _ in range(8)]
     return RowColumns([], *none, values=np.empty((0, len(plan.features))))
 
 
@@ -109,7 +109,7 @@ class _OfKeys:
 def _rows(topology: Topology, events: EventParts) -> Iterator[tuple[RowColumns, np.ndarray]]:
     """Yield rows of the only view, in canonical order, and the stamps of their events."""
     stage = topology.stages[0]
-    core = StageCore(0, topology, {0: 1})
+    core = StageCore(0, topology, {0: 1}, sweeping=False)
     for slab, clock in slabs([events]):
         rows = core.process(slice_of(topology, stage, slab, clock)).rows.get(0)
         if rows is not None:

@@ -21,6 +21,7 @@ from headrace.models import ModelSpec, Pipeline, compile_pipeline, number
 REFUNDS, PAYMENTS = 0, 1     # ranks: the scored source comes last
 RECEIVER, SENDER = 0, 1      # roles of a payment
 PARTITIONS = {REFUNDS: 1, PAYMENTS: 2}
+FIRST_INSTANT, LAST_INSTANT = 0, 60  # of the tests' time: before all events, and after all windows
 PLACES = [(REFUNDS, 0), (PAYMENTS, 0), (PAYMENTS, 1)]
 
 
@@ -38,11 +39,11 @@ def topology():
         key="id", event_time="at")
     account = Entity("account", {"account": str})
     sent = FeatureView("sent", source=payments, entity=account, on={"account": "sender"},
-                       features=[Sum("amount", "5ms"), Count("5ms"), Count("note", "5ms")])
+                       features=[Sum("amount", "5ms"), Count("5ms"), Count("note", "5ms")], sweep="2ms")
     got = FeatureView("got", version=2, source=payments, entity=account, on={"account": "receiver"},
-                      where=field("amount") > 2, features=[Mean("amount", "5ms"), Last("amount")])
+                      where=field("amount") > 2, features=[Mean("amount", "5ms"), Last("amount")], sweep="1ms")
     refunded = FeatureView("refunded", source=refunds, entity=account, on={"account": "account"},
-                           features=[Count("4ms"), Mean("amount", "4ms")])
+                           features=[Count("4ms"), Mean("amount", "4ms")], sweep="3ms")
     fraud = ModelSpec("fraud", scores=payments, inputs=[
         number("amount"), sent.at({"account": "sender"}, as_="sender"), refunded.at({"account": "sender"}, as_="s"),
         got.at({"account": "receiver"}, as_="receiver"), sent.at({"account": "receiver"}, as_="r")])
@@ -111,11 +112,19 @@ def plain(values):
 
 
 def said(output):
-    """An output as plain lists: rows by uid, answers, late, each in order."""
+    """An output as plain lists: rows of events and of sweeps by uid, answers, late, each in order."""
     rows = {UIDS[view]: list(zip(
         r.entity_key, zip(r.source.tolist(), r.partition.tolist(), r.offset.tolist(), r.role.tolist(), strict=True),
-        r.event_time.tolist(), r.as_of.tolist(), r.seq.tolist(), map(plain, r.values), strict=True))
+        r.event_time.tolist(), r.as_of.tolist(), r.seq.tolist(), map(plain, r.values), r.sweep.tolist(), strict=True))
         for view, r in output.rows.items()}
+    for each in rows.values():
+        newest = {}
+        for key, _, _, _, seq, _, instant in each:  # whatever the order of keys, of a key the version rises
+            assert newest.get(key, (0, 0)) < (seq, instant)
+            newest[key] = seq, instant
+    sweeps = {uid: [(key, instant, time, as_of, seq, values) for key, _, time, as_of, seq, values, instant in each
+                    if instant] for uid, each in rows.items()}
+    rows = {uid: [row[:-1] for row in each if not row[-1]] for uid, each in rows.items()}
     answers = [
         ((a.source, int(a.partition[i]), int(a.offset[i]), int(a.role[i])), int(a.stamp[i]), {
             UIDS[v]: (int(s.status[i]), int(s.as_of[i]), int(s.seq[i]), plain(s.values[i]))
@@ -125,15 +134,17 @@ def said(output):
     late = list(zip([UIDS[v] for v in lates.view.tolist()], lates.entity_key, zip(
         lates.source.tolist(), lates.partition.tolist(), lates.offset.tolist(), lates.role.tolist(), strict=True),
         lates.event_time.tolist(), lates.stream_time.tolist(), strict=True))
-    return {"rows": rows, "answers": answers, "late": sorted(late)}
+    found = ({uid: each for uid, each in by_uid.items() if each} for by_uid in (rows, sweeps))
+    return dict(zip(("rows", "sweeps"), found, strict=True)) | {"answers": answers, "late": sorted(late)}
 
 
 def merged(outputs):
     """Several ``said`` as one."""
-    whole = {"rows": {}, "answers": [], "late": []}
+    whole = {"rows": {}, "sweeps": {}, "answers": [], "late": []}
     for output in outputs:
-        for uid, rows in output["rows"].items():
-            whole["rows"].setdefault(uid, []).extend(rows)
+        for kind in ("rows", "sweeps"):
+            for uid, rows in output[kind].items():
+                whole[kind].setdefault(uid, []).extend(rows)
         whole["answers"] += output["answers"]
         whole["late"] = sorted(whole["late"] + output["late"])
     return whole
@@ -148,11 +159,26 @@ class NaiveStage:
 
     def run(self, events):
         by_record = {event.record: event for event in events}
-        whole = {"rows": {}, "answers": [], "late": []}
+        whole = {"rows": {}, "sweeps": {}, "answers": [], "late": []}
+        now = FIRST_INSTANT
         for record in sorted_records(by_record):
+            clock = max(r.stamp for r in by_record if r[:2] == record[:2] and r.offset <= record.offset)
+            self._sweeps(now, clock, whole)
+            now = clock
             self._record(by_record[record], whole)
+        self._sweeps(now, LAST_INSTANT, whole)
         whole["late"].sort()
         return whole
+
+    def _sweeps(self, after, until, whole):
+        keys = list(self.slot)
+        for instant in range(after + 1, until + 1):
+            for plan, state in zip(STAGE.views, self.views, strict=True):
+                swept = state.sweep(instant) if instant % plan.sweep_ms == 0 else []
+                whole["sweeps"].setdefault(plan.uid, []).extend(sorted(
+                    (keys[slot], instant, stream_time, max(stream_time, instant), seq, plain(row))
+                    for slot, stream_time, seq, row in swept))
+        whole["sweeps"] = {uid: each for uid, each in whole["sweeps"].items() if each}
 
     def _record(self, event, whole):
         record, key = event.record, key_of(event.account)

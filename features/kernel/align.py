@@ -13,6 +13,9 @@ A record stamped below theta has been *overtaken* (a promise was broken). It tak
 bounded: where the log crosses a multiple of ``JUDGE_EVERY`` and more than ``MAX_HELD_COUNT`` records wait, the older
 half of them leaves at once (*misaligned*). So everything is a function of the log, and nothing depends on how the log
 was cut into batches.
+
+A record leaves with the instant up to which time had ``passed`` before it: its stamp, except where it was overtaken or
+misaligned. What is due at an instant comes before the records stamped at it.
 """
 
 from collections.abc import Mapping
@@ -22,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.features.kernel.reorder import Columns, ReorderBuffer, canonical_order, joined, take
-from headrace.features.kernel.source_clocks import DUPLICATE, OVERTAKEN, SourceClocks
+from headrace.features.kernel.source_clocks import DUPLICATE, OVERTAKEN, SourceClocks, passed
 
 MAX_HELD_COUNT = 2**20  # records that wait for slower clocks: some 200 MB at 15 columns, an hour at 300/s
 JUDGE_EVERY = 8192      # log entries between two looks at that bound, which may be passed by this many: 1 %
@@ -91,7 +94,8 @@ class Aligner:
         Returns
         -------
         Columns or None
-            The records that leave, in canonical order, ``position`` left out; None if there are none.
+            The records that leave, in canonical order, ``position`` left out, ``passed`` added (int64[m] ms, never
+            falling); None if there are none.
 
         Raises
         ------
@@ -144,7 +148,7 @@ class Aligner:
             return []
         count = self.held_count // 2
         self.counts = self.counts._replace(misaligned=self.counts.misaligned + count)
-        return [self._held.oldest(count)]
+        return [self._dated(self._held.oldest(count))]
 
     def _advance(self, entries: dict[str, np.ndarray], records: Columns | None, first: int, last: int) -> list[Columns]:
         part = {name: column[first:last] for name, column in entries.items()}
@@ -167,7 +171,12 @@ class Aligner:
         if not parts:
             return []
         together = joined(parts)
-        return [take(together, canonical_order(together))]
+        return [self._dated(take(together, canonical_order(together)))]
+
+    def _dated(self, leaving: Columns) -> Columns:
+        key = leaving["key"]
+        at = np.minimum((key >> 1) + (key & 1), self.clocks.theta)
+        return {**leaving, "passed": passed(at)}
 
     def snapshot(self) -> dict[str, "np.ndarray | pa.Array"]:
         """The state: the clocks' arrays, counters, and the held records as ``held.<column>``."""

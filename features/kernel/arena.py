@@ -35,17 +35,26 @@ from headrace.features.kernel.layout import (
     VALUE,
     Layout,
 )
-from headrace.features.kernel.limits import CHUNK_MIN, FAN_OUT_BITS, LEVELS, MIN_TIME, PARTS_MIN, POOL_MIN
+from headrace.features.kernel.limits import (
+    CHUNK_MIN,
+    DUE_BITS,
+    FAN_OUT_BITS,
+    LEVELS,
+    MAX_CLOCK,
+    MIN_TIME,
+    PARTS_MIN,
+    POOL_MIN,
+)
 
-START, LENGTH, SIZE, STREAM_TIME, SEQ = range(5)  # fields of slots[slot]
-BUMP, NEED = 62, 63                               # fields of control; 0..61 are the free lists, by log2 of the size
+START, LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN = range(6)  # fields of slots[slot]; SHOWN: its last row is as of then
+BUMP, NEED = 62, 63                                      # fields of control; 0..61: free lists, by log2 of the size
 NOTHING = -1
 
 
 class Arena(NamedTuple):
     """The state of a view, every array grown by doubling; P rows of pool, K keys."""
 
-    slots: np.ndarray    # int64[K, 5]
+    slots: np.ndarray    # int64[K, 6]
     ts: np.ndarray       # int64[P] event times, ms
     cells: np.ndarray    # float64[P, cell_width], see layout.py
     minima: np.ndarray   # float64[P / 16, 6 * extremes] row i: least x and least -x (inf = none) of rows
@@ -53,6 +62,8 @@ class Arena(NamedTuple):
     control: np.ndarray  # int64[64] free lists, BUMP, and the NEED of a fold that stopped for want of room
     base: np.ndarray     # float64[K, base_width] evicted events: counts, extremes, last
     parts: np.ndarray    # float64[K, parts, W] evicted events: exact sums as expansions, 0 = unused
+    due: np.ndarray      # int64[K] the next sweep that concerns the key, ms; MAX_CLOCK = none
+    least: np.ndarray    # int64[K / 256] nothing among 256 keys is due before
 
 
 def new_arena(layout: Layout) -> Arena:
@@ -60,9 +71,10 @@ def new_arena(layout: Layout) -> Arena:
     control = np.full(64, NOTHING, np.int64)
     control[BUMP] = 0
     empty = Arena(
-        np.empty((0, 5), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
+        np.empty((0, 6), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
         np.empty((0, 2 * LEVELS * layout.extremes)), control,
         np.empty((0, layout.base_width)), np.empty((0, layout.parts, PARTS_MIN)),
+        np.empty(0, np.int64), np.empty(0, np.int64),
     )
     return with_slots(with_pool(empty, POOL_MIN), 1)
 
@@ -92,7 +104,8 @@ def with_slots(arena: Arena, slots: int) -> Arena:
     while size < slots:
         size *= 2
     grown = arena._replace(slots=_taller(arena.slots, size), base=_taller(arena.base, size),
-                           parts=_taller(arena.parts, size))
+                           parts=_taller(arena.parts, size), due=_taller(arena.due, size, MAX_CLOCK),
+                           least=_taller(arena.least, ((size - 1) >> DUE_BITS) + 1, MAX_CLOCK))
     grown.slots[known:, STREAM_TIME] = MIN_TIME
     for field, nothing in ((BASE_MIN, np.inf), (BASE_MAX, -np.inf), (BASE_LAST, np.nan)):
         grown.base[known:, BASE_COUNT + field::BASE_FIELDS] = nothing

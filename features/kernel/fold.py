@@ -2,8 +2,9 @@
 
 The kernel (``run``) takes a batch of records in canonical order. For each it judges lateness, accepts the event
 (``accept.py``), and evaluates the features (``windows.py``) as of stream time for the store and as of the record's own
-time for a query. All state is in the arrays of an ``Arena``; the kernel cannot grow them, so it stops before the record
-that lacks room, Python doubles what is needed, and it goes on at that record.
+time for a query. Before a key's event come the sweeps (``sweep.py``) that have passed. All state is in the arrays of an
+``Arena``; the kernel cannot grow them, so it stops before the record that lacks room, Python doubles what is needed,
+and it goes on at that record.
 
 The kernel is compiled once per machine, not once per view, and kept on disk (see ``compiled.py``).
 """
@@ -19,6 +20,7 @@ from headrace.features.kernel.arena import (
     LENGTH,
     NEED,
     SEQ,
+    SHOWN,
     SIZE,
     START,
     STREAM_TIME,
@@ -28,8 +30,10 @@ from headrace.features.kernel.arena import (
     with_slots,
 )
 from headrace.features.kernel.compiled import inner, source_digest
-from headrace.features.kernel.folded import QUERY, UPDATE, Folded
+from headrace.features.kernel.folded import QUERY, UPDATE, Folded, Swept
 from headrace.features.kernel.layout import ANSWER_LATENESS, LATENESS, VALUE, layout_of, work_for
+from headrace.features.kernel.limits import DUE_BITS, NO_CLOCK, SWEPT_COUNT
+from headrace.features.kernel.sweep import SWEPT_FULL, book, catch_up, catch_up_all, new_swept
 from headrace.features.kernel.windows import evaluate
 from headrace.features.plan import FoldPlan
 
@@ -42,22 +46,26 @@ def _copy(rows: np.ndarray, answers: np.ndarray, i: int) -> None:
 
 @functools.cache
 def _kernel():
-    """The compiled functions (run, rebuild_all), looked up on disk under a digest of their sources."""
+    """The compiled functions (run, sweep, rebuild_all), looked up on disk under a digest of their sources."""
     digest = source_digest()
 
     @njit(cache=True, _nrt=False)
-    def run(begin, slot, event_time, flags, values, plan, arena, work, out):
+    def run(begin, slot, event_time, flags, values, passed, plan, arena, work, out, swept):
         """Fold records from ``begin`` on; returns (status, record it stopped before)."""
         if digest < 0:  # never; it is here to be in the closure
             return DONE, begin
         for i in range(begin, slot.size):
             key, at = slot[i], event_time[i]
             if flags[i] & UPDATE and at >= arena.slots[key, STREAM_TIME] - plan.terms[LATENESS]:
-                status = accept(plan, arena, work, key, at, values[i])
+                status = catch_up(plan, arena, work, key, passed[i], swept)
+                if status == DONE:
+                    status = accept(plan, arena, work, key, at, values[i])
                 if status != DONE:
                     return status, i
                 out.applied[i] = True
-                evaluate(plan, arena, work, key, arena.slots[key, STREAM_TIME], out.rows[i])
+                arena.slots[key, SHOWN] = arena.slots[key, STREAM_TIME]
+                evaluate(plan, arena, work, key, arena.slots[key, SHOWN], out.rows[i])
+                book(plan, arena, work, key, passed[i])
             stream_time = arena.slots[key, STREAM_TIME]
             out.stream_time[i], out.seq[i] = stream_time, arena.slots[key, SEQ]
             if flags[i] & QUERY and at >= stream_time - plan.terms[ANSWER_LATENESS]:
@@ -69,12 +77,19 @@ def _kernel():
         return DONE, slot.size
 
     @njit(cache=True, _nrt=False)
+    def sweep(begin, known, until, plan, arena, work, swept):
+        """Sweep keys from block ``begin`` on; returns (status, block it stopped in)."""
+        if digest < 0:
+            return DONE, begin
+        return catch_up_all(begin, known, until, plan, arena, work, swept)
+
+    @njit(cache=True, _nrt=False)
     def rebuild_all(plan, arena, slots):
         if digest >= 0:
             for slot in range(slots):
                 rebuild(plan, arena, slot)
 
-    return run, rebuild_all
+    return run, sweep, rebuild_all
 
 
 def _as_input(array: np.ndarray, dtype: type) -> np.ndarray:
@@ -97,8 +112,13 @@ class ViewState:
         self._work = work_for(self._layout)
         self._arena = new_arena(self._layout)
         self._known = 0  # slots seen so far: 0 .. known - 1
+        self._buffer, self._swept = new_swept(SWEPT_COUNT, len(plan.features)), []
+        self._swept_to = NO_CLOCK  # every key has caught up with sweeps to here
 
-    def fold(self, slot: np.ndarray, event_time: np.ndarray, flags: np.ndarray, values: np.ndarray) -> Folded:
+    def fold(
+        self, slot: np.ndarray, event_time: np.ndarray, flags: np.ndarray, values: np.ndarray,
+        passed: np.ndarray | None = None,
+    ) -> Folded:
         """Fold n records, in canonical order; a batch boundary changes nothing.
 
         Parameters
@@ -111,6 +131,9 @@ class ViewState:
             ``UPDATE`` (the event passed the view's filter), ``QUERY``, or both: the event is counted first.
         values : float64[n, C]
             The plan's columns; NaN = null. Sanitised: 0 or 2**-400 <= abs(x) < 2**500.
+        passed : int64[n], optional
+            Sweeps at instants up to it (ms) come before the record; never less than for the record before. Their rows
+            are kept for ``sweep``.
 
         Returns
         -------
@@ -124,6 +147,7 @@ class ViewState:
         """
         slot, event_time = _as_input(slot, np.int32), _as_input(event_time, np.int64)
         flags, values = _as_input(flags, np.uint8), _as_input(values, np.float64)
+        passed = np.full(len(slot), NO_CLOCK) if passed is None else _as_input(passed, np.int64)
         n, columns, width = len(slot), len(self.plan.columns), len(self.plan.features)
         if event_time.shape != (n,) or flags.shape != (n,) or values.shape != (n, columns):
             raise ValueError(
@@ -138,24 +162,52 @@ class ViewState:
             self._arena = with_slots(self._arena, self._known)
         run, begin = _kernel()[0], 0
         while begin < n:
-            status, begin = run(begin, slot, event_time, flags, values, self._layout.plan, self._arena, self._work, out)
-            if status != DONE:
+            status, begin = run(begin, slot, event_time, flags, values, passed, self._layout.plan, self._arena,
+                                self._work, out, self._buffer)
+            if status == SWEPT_FULL:
+                self._take_over()
+            elif status != DONE:
                 grown = with_pool if status == POOL_TOO_SMALL else with_parts
                 self._arena = grown(self._arena, int(self._arena.control[NEED]))
         return out
 
+    def sweep(self, until: int) -> Swept:
+        """Sweep all keys at the instants up to ``until`` (ms); returns the rows since the last call, also of folds.
+
+        Nothing else changes: no seq, no answer, no row of an event.
+        """
+        step = self.plan.sweep_ms
+        if step and until - until % step > self._swept_to:
+            begin, status = 0, SWEPT_FULL
+            while status == SWEPT_FULL:
+                status, begin = _kernel()[1](begin, self._known, until, self._layout.plan, self._arena, self._work,
+                                             self._buffer)
+                self._take_over()
+            self._swept_to = until - until % step
+        self._take_over()
+        rows, self._swept = self._swept, []
+        return Swept(*map(np.concatenate, zip(*rows, strict=True))) if rows else new_swept(0, len(self.plan.features))
+
+    def _take_over(self) -> None:
+        """Empty the kernel's buffer."""
+        count = int(self._work.swept[0])
+        if count:
+            self._swept.append(Swept(*(column[:count].copy() for column in self._buffer)))
+            self._work.swept[0] = 0
+
     def snapshot(self) -> dict[str, np.ndarray]:
         """The state, as few arrays as it follows from; they share no memory with it.
 
-        ``slots`` int64[K, 4] (events kept, chunk size, stream time, seq), ``ts`` int64[N] and ``values`` float64[N, C]
-        of the events of slot 0, 1, ... one after the other, ``base`` and ``parts`` about evicted events. It is a
-        function of what was folded, not of where chunks lie.
+        ``slots`` int64[K, 5] (events kept, chunk size, stream time, seq, time of the last row), ``due`` int64[K],
+        ``ts`` int64[N] and ``values`` float64[N, C] of the events of slot 0, 1, ... one after the other, ``base`` and
+        ``parts`` about evicted events. It is a function of what was folded, not of where chunks lie.
         """
         slots = self._arena.slots[:self._known]
         rows = _rows_of(slots[:, START], slots[:, LENGTH])
         places = self._layout.plan.columns[:, VALUE]
         return {
-            "slots": slots[:, [LENGTH, SIZE, STREAM_TIME, SEQ]],
+            "slots": slots[:, [LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN]],
+            "due": self._arena.due[:self._known].copy(),
             "ts": self._arena.ts[rows],
             "values": self._arena.cells[rows[:, None], places[None, :]],
             "base": self._arena.base[:self._known].copy(),
@@ -175,8 +227,8 @@ class ViewState:
         layout, slots = state._layout, arrays["slots"]
         events = int(slots[:, 0].sum())
         parts = (len(slots), layout.parts, arrays["parts"].shape[2])
-        expected = {"slots": (len(slots), 4), "ts": (events,), "values": (events, len(plan.columns)),
-                    "base": (len(slots), layout.base_width), "parts": parts}
+        expected = {"slots": (len(slots), 5), "due": (len(slots),), "ts": (events,),
+                    "values": (events, len(plan.columns)), "base": (len(slots), layout.base_width), "parts": parts}
         for name, shape in expected.items():
             if arrays[name].shape != shape:
                 raise ValueError(
@@ -194,6 +246,8 @@ class ViewState:
         bump = int(sizes.sum())
         arena = with_parts(with_pool(with_slots(self._arena, known), bump), arrays["parts"].shape[2])
         arena.slots[:known, START], arena.slots[:known, 1:] = starts, arrays["slots"]
+        arena.due[:known] = arrays["due"]
+        arena.least[:] = np.minimum.reduceat(arena.due, np.arange(0, len(arena.due), 1 << DUE_BITS))
         arena.control[BUMP] = bump
         rows = _rows_of(starts, lengths)
         arena.ts[rows] = arrays["ts"]
@@ -201,7 +255,7 @@ class ViewState:
         arena.base[:known] = arrays["base"]
         arena.parts[:known, :, :arrays["parts"].shape[2]] = arrays["parts"]
         self._arena = arena
-        _kernel()[1](self._layout.plan, arena, known)
+        _kernel()[2](self._layout.plan, arena, known)
 
     @property
     def state_bytes(self) -> int:

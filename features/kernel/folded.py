@@ -1,4 +1,4 @@
-"""What folding a batch gives back: one entry per record, in the order of the records."""
+"""What folding a batch gives back: one entry per record, in the order of the records; and one per row of a sweep."""
 
 from typing import NamedTuple
 
@@ -32,4 +32,27 @@ class Folded(NamedTuple):
     seq: np.ndarray
     answered: np.ndarray
     answers: np.ndarray
+    rows: np.ndarray
+
+
+class Swept(NamedTuple):
+    """m rows that time alone has changed; of every key in the order of the instants.
+
+    Attributes
+    ----------
+    slot : int32[m]
+    instant : int64[m]
+        The sweep, ms.
+    stream_time : int64[m]
+        Of the key; the row holds as of it or of the instant, the later.
+    seq : int64[m]
+        As of the key's last event; sweeps take none.
+    rows : float64[m, F]
+        NaN = null.
+    """
+
+    slot: np.ndarray
+    instant: np.ndarray
+    stream_time: np.ndarray
+    seq: np.ndarray
     rows: np.ndarray

@@ -7,7 +7,7 @@
   values so far; if it is summed also the running sum in three doubles and the number of lossy additions so far; if it
   has a standard deviation the same for the squares, and since which row all values have been equal. "So far" counts
   from the key's first retained event.
-* ``terms``: the four times a record is judged by.
+* ``terms``: the times a record is judged by, and the step of sweeps.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ ABSENT = -1
 
 AGG, COLUMN, LOWER, UPPER = range(4)               # fields of features[f]
 VALUE, SUMS, SQUARES, EXTREMES, PARTS = range(5)   # fields of columns[c]: offsets into cells, minima, parts; or ABSENT
-LATENESS, ANSWER_LATENESS, HORIZON, ENDLESS = range(4)  # fields of terms; ENDLESS = 1 if a feature has no window
+LATENESS, ANSWER_LATENESS, HORIZON, ENDLESS, SWEEP = range(5)  # fields of terms; ENDLESS = 1: a feature has no window
 
 HIGH, LOW, LOWEST, LOSSY, SINCE = range(5)         # fields of a running sum; SINCE for squares only
 BASE_COUNT, BASE_FIELDS = 1, 4                     # base[slot] = (events, then per column the four below)
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Scratch memory of the kernel; nothing in it outlives a record."""
+    """Scratch memory of the kernel; but for ``swept`` nothing in it outlives a record."""
 
     at: np.ndarray       # int64[edges] rows after each edge
     terms: np.ndarray    # float64[max(parts, 1), LONGEST] expansions being built
@@ -48,6 +48,8 @@ class Work(NamedTuple):
     s1: np.ndarray       # int64[S1_DIGITS], int64[N_DIGITS] twice: the digit arrays of exact.py
     s2: np.ndarray
     product: np.ndarray
+    before: np.ndarray   # float64[F] features before a sweep
+    swept: np.ndarray    # int64[1] rows of sweeps written, see sweep.py
 
 
 class Layout(NamedTuple):
@@ -90,7 +92,7 @@ def layout_of(plan: FoldPlan) -> Layout:
     rows = [(f.agg, f.column, index[low], index[f.shift_ms]) for f, low in zip(features, lower, strict=True)]
     return Layout(
         Plan(np.array(edges, np.int64), np.array(rows, np.int64).reshape(-1, 4), placed,
-             np.array([plan.lateness_ms, plan.answer_lateness_ms, horizon, endless], np.int64)),
+             np.array([plan.lateness_ms, plan.answer_lateness_ms, horizon, endless, plan.sweep_ms], np.int64)),
         cell_width, extremes, (BASE_COUNT + BASE_FIELDS * columns) * endless, parts,
     )
 
@@ -99,4 +101,5 @@ def work_for(layout: Layout) -> Work:
     """Scratch memory for a plan."""
     parts = max(layout.parts, 1)
     return Work(np.zeros(layout.plan.edges.size, np.int64), np.zeros((parts, LONGEST)), np.zeros(parts, np.int64),
-                np.zeros(S1_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64))
+                np.zeros(S1_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64),
+                np.zeros(len(layout.plan.features)), np.zeros(1, np.int64))

@@ -1,6 +1,7 @@
 """Every bound of the kernel, each with its reason."""
 
-MAX_CLOCK = 2**62        # the clock of a source partition that has ended: beyond every stamp, far from int64 overflow
+MAX_CLOCK = 2**62        # beyond every clock, far from int64 overflow
+ENDED = 2**61            # ENDED + t is the clock of a source partition that has ended where t is the end of time
 NO_CLOCK = -(2**62)      # the clock of a source partition nothing is known of
 MIN_TIME = -(2**62)      # the stream time of a key that has accepted no event
 MAX_MAGNITUDE = 2.0**500  # beyond it a sum of squares of 2**20 events could overflow; such input counts as non-finite
@@ -11,4 +12,6 @@ CHUNK_MIN = 4            # events in a key's first chunk: most keys stay this sm
 FAN_OUT_BITS = 4         # minima per 16 rows, 16 of those, 16 of those: a window of 100,000 reads some 100 numbers
 LEVELS = 3               # of minima; a window of 10,000,000 reads 2,500 numbers
 POOL_MIN = 1024          # rows of pool to begin with: 100 kB, a whole number of blocks
+SWEPT_COUNT = 512        # rows of sweeps the kernel writes before Python takes them over: 50 kB at 12 features
+DUE_BITS = 8             # keys per number that says when the first of them is due: 100,000 keys are 391 numbers
 PARTS_MIN = 4            # doubles per exact sum of evicted events: decimals need 2 or 3; grows with the range of inputs

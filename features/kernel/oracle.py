@@ -62,6 +62,7 @@ class OracleView:
         self.plan = plan
         self.events: dict[int, list] = {}      # slot -> sorted [(event time, acceptance number, values)]
         self.stream_time: dict[int, int] = {}
+        self.shown: dict[int, list[float]] = {}  # slot -> its last row
 
     def accept(self, slot: int, event_time: int, values: Sequence[float]) -> bool:
         stream_time = self.stream_time.get(slot, MIN_TIME)
@@ -95,10 +96,20 @@ class OracleView:
             key, at = int(slot[i]), int(event_time[i])
             if flags[i] & UPDATE and self.accept(key, at, [float(x) for x in values[i]]):
                 out.applied[i] = True
-                out.rows[i] = self.features(key, self.stream_time[key])
+                out.rows[i] = self.shown[key] = self.features(key, self.stream_time[key])
             out.stream_time[i] = self.stream_time.get(key, MIN_TIME)
             out.seq[i] = len(self.events.get(key, []))
             if flags[i] & QUERY and at >= out.stream_time[i] - self.plan.answer_lateness_ms:
                 out.answered[i] = True
                 out.answers[i] = self.features(key, at)
         return out
+
+    def sweep(self, instant: int) -> list[tuple[int, int, int, list[float]]]:
+        """All keys at one instant: (slot, stream time, seq, row) of those whose row time has changed."""
+        found = []
+        for slot, stream_time in self.stream_time.items():
+            row = self.features(slot, max(stream_time, instant))
+            if not np.array_equal(row, self.shown[slot], equal_nan=True):
+                self.shown[slot] = row
+                found.append((slot, stream_time, len(self.events[slot]), row))
+        return found

@@ -8,6 +8,9 @@ Per source partition p
 
 and theta, the smallest clock of all. ``walk`` takes log entries in order and gives every record its ``key``, the place
 in canonical order: twice its stamp, or 2 theta - 1 for a record stamped below theta, which is too late for its own.
+
+Time passes as theta does (``passed``). The end of a replay moves clocks beyond all stamps, to ENDED + t: everything may
+leave, but time stands still at t.
 """
 
 from collections.abc import Mapping
@@ -15,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 from numba import njit
 
-from headrace.features.kernel.limits import NO_CLOCK
+from headrace.features.kernel.limits import ENDED, NO_CLOCK
 from headrace.schemas.errors import ServiceError
 
 PLACED, OVERTAKEN, DUPLICATE, TICK = 0, 1, 2, 3  # what becomes of a log entry
@@ -63,6 +66,16 @@ def _walk(place, tick, offset, role, time, next_offset, next_role, top, clock, o
                 theta, holders = _least(clock)
 
 
+def passed(clock: np.ndarray | int) -> np.ndarray:
+    """The instant (ms) up to which time has passed where clocks are at ``clock``.
+
+    >>> passed([17, ENDED + 17]).tolist()
+    [17, 17]
+    """
+    clock = np.asarray(clock, np.int64)
+    return np.where(clock > ENDED // 2, clock - ENDED, clock)
+
+
 class SourceClocks:
     """The state above, for all partitions of all feeding sources.
 
@@ -91,6 +104,11 @@ class SourceClocks:
         at = np.flatnonzero(self._clock == self._clock.min())
         source = np.searchsorted(self._first, at, side="right") - 1   # the last of those that begin there: it has some
         return list(zip(source.tolist(), (at - self._first[source]).tolist(), strict=True))
+
+    @property
+    def passed(self) -> int:
+        """The instant up to which time has passed."""
+        return int(passed(self.theta))
 
     def place(self, source: np.ndarray, partition: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """int64[n]: the number of every entry's source partition.

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from feast import FeatureStore
 
-from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services
@@ -113,7 +112,7 @@ class Running:
         begin = min(int(one.stamps[0]) for one in self.events)
         end = max(int(one.stamps[-1]) for one in self.events) + 1
         at = [int(begin + share * (end - begin)) for share in (first, last)]
-        last_clock = MAX_CLOCK if last == 1.0 else at[1]
+        last_clock = None if last == 1.0 else at[1]
         part = [one.between(*at) for one in self.events]
         publish_replay(part, names, self.settings, Registry(self.settings.registry), last_clock=last_clock)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from feast import FeatureStore
 
+from headrace.features import FeatureView
+from headrace.features.feast_encoding import store_project, store_views
 from headrace.features.kernel.limits import NO_CLOCK
 from headrace.features.stage import StageOutput
 from headrace.models.vector import VectorLayout
@@ -16,8 +18,11 @@ from headrace.streams.collect import read_table
 from headrace.streams.dataset import replay_scored
 from headrace.streams.evaluation import Comparison, same_bits
 from headrace.streams.event_files import Events
+from headrace.streams.feast_reads import read_entities
 from headrace.streams.publish import publish_live, steady
 from headrace.streams.recorded import read_recorded
+from headrace.streams.store import store_client
+from headrace.streams.store_reads import Wanted, read_rows
 from headrace.streams.trial import STALLED_S
 from headrace.streams.trial_report import LastRows, dead_letters, feast_parity, late_counts, streamed_matrix
 from tests.e2e.harness import Running
@@ -36,6 +41,7 @@ class LiveFindings:
     unknown: int                 # predictions of places where the replay has no accepted event
     parity: Comparison
     feast: Comparison
+    swept: dict[str, int]        # by view, stored rows that a sweep wrote
     late: int
     dead_letters: dict[str, int]
     releases: int                # outputs of stage cores in the replay: it has folded something
@@ -48,6 +54,8 @@ class Live:
         self.running = running
         self.names = TopicNames(running.shop.pipeline.name, running.settings.prefix)
         self.registry = Registry(running.settings.registry)
+        self.topology, self.store = running.shop.topology, store_client(running.settings.redis)
+        self.layouts = store_views(self.topology, store_project(self.topology.pipeline, running.settings.prefix))
         self.accounting = Accounting(running.shop.topology, running.settings, running.plan.partitions)
 
     def publish(self, events: Sequence[Events], meddle: Callable[[float], None] = lambda elapsed_s: None) -> None:
@@ -90,6 +98,32 @@ class Live:
         write = self.names.group("write")
         self.running.wait(lambda: self.accounting.backlog().records[write] == 0, "the store is written")
 
+    def stored_versions(self, stage: int, view: int, keys: Sequence[bytes]) -> list[tuple[int, int]]:
+        """Version (seq, sweep instant) of the stored row of every key."""
+        wanted = Wanted(self.topology.stages[stage].entity, self.layouts[self.uid(stage, view)], keys)
+        [found] = read_rows(self.store, [wanted])
+        return list(zip(found.seq.tolist(), found.instant.tolist(), strict=True))
+
+    def uid(self, stage: int, view: int) -> str:
+        """Uid of a view."""
+        return self.topology.stages[stage].views[view].uid
+
+    def swept(self, last: LastRows) -> dict[str, int]:
+        """Count the stored rows that a sweep wrote, by view."""
+        return {
+            plan.uid: sum(instant > 0 for _, instant in self.stored_versions(number, view, sorted(last.rows[plan.uid])))
+            for number, stage in enumerate(self.topology.stages) for view, plan in enumerate(stage.views)
+        }
+
+    def await_decay(self, view: FeatureView, feature: str, keys: Sequence[bytes]) -> None:
+        """Wait until the stock client reads 0 for every key, although no event comes."""
+        store = FeatureStore(repo_path=str(self.running.plan.folder / "feast"))
+
+        def all_zero() -> bool:
+            return {row[feature] for row in read_entities(store, view, keys).values()} == {0}
+
+        self.running.wait(all_zero, f"{view.uid}.{feature} is 0 for all {len(keys)} keys")
+
     def predictions(self) -> int:
         """Committed predictions so far."""
         table = read_table(self.running.settings, self.names.predictions("disputed"), self.registry)
@@ -107,7 +141,8 @@ class Live:
             releases += sum(len(rows.offset) for rows in output.rows.values())
             last.see(stage, output)
 
-        replayed = replay_scored(topology, [one.events for one in recorded], see)
+        now_ms = time.time_ns() // 1_000_000  # sweeps have gone on since the last event
+        replayed = replay_scored(topology, [one.events for one in recorded], see, now_ms)
         [model] = shop.pipeline.models
         layout, artifact = VectorLayout(model, topology), shop.trained.artifacts[model.name]
         matrix = replayed[layout.source].matrix(layout, artifact.manifest.categories)
@@ -124,7 +159,7 @@ class Live:
         return LiveFindings(
             sum(len(one.offset) for one in recorded), len(ids), len(matrix), len(ids) - len(set(ids)),
             len(at) - len(known), same_bits(streamed_matrix(table, layout)[known], matrix[[at[n] for n in known]]),
-            feast_parity(topology, last, store),
+            feast_parity(topology, last, store, self.stored_versions), self.swept(last),
             sum(late_counts(settings, self.names, topology, self.registry).values()),
             dead_letters(settings, self.names), releases,
         )

@@ -59,6 +59,11 @@ currency_rates = FeatureView(
     features=[Last("rate", "3h"), Mean("rate", "1d")],
 )
 
+recent_orders = FeatureView(  # nobody asks for it: it decays in the store
+    "recent_orders", version=1, source=orders, entity=customer, on={"customer": "customer"},
+    features=[Count("2s"), Sum("amount", "2s", shift="1s")], sweep="1s",
+)
+
 disputed = ModelSpec(
     "disputed", scores=orders, threshold=0.3,
     inputs=[
@@ -69,4 +74,4 @@ disputed = ModelSpec(
     label=Label(complaints, on="order_id", value=field("severe"), known_after="2d", absent=False),
     parameters={"num_iterations": 20, "min_data_in_leaf": 5},
 )
-PIPELINE = Pipeline("shop", models=[disputed])
+PIPELINE = Pipeline("shop", models=[disputed], views=[recent_orders])

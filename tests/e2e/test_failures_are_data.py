@@ -10,6 +10,7 @@ import pytest
 from feast import FeatureStore
 
 from headrace.features.admission import MAX_EVENT_TIME, MAX_KEY_BYTES
+from headrace.features.kernel.limits import ENDED
 from headrace.infra.embedded.process import Children
 from headrace.models.vector import VectorLayout
 from headrace.schemas.codec import BatchCodec
@@ -118,12 +119,12 @@ class Publisher:
 
     def publish(self) -> None:
         """Send all events, every recipe of poison once in each of three places, and the odd orders at the end."""
-        for number, slab in enumerate(slabs(self.running.events, 2_000)):
+        for number, slab in enumerate(slabs(self.running.events, 2_000, ENDED + END_MS)):
             for outlet, part, first_row in zip(self.outlets.values(), slab.parts, slab.first_rows, strict=True):
                 if number == 1 and outlet.source == "orders":
                     self.poison(int(part.stamps[0]))
                 outlet.send(self.producer, part, part.stamps, first_row)
-            last = slab.clock >= 2**62
+            last = slab.clock >= ENDED
             if last:
                 for number, (key, row) in enumerate(odd_orders()):
                     value = framed(self.outlets["orders"], [row])[0]

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.infra.embedded.process import Children
+from headrace.schemas.keys import compact_keys
 from headrace.schemas.topics import TopicNames
 from headrace.streams.cluster import WorkerPlan
 from headrace.streams.event_files import Events
@@ -20,6 +21,7 @@ from headrace.streams.status_causes import Stage
 from headrace.streams.status_report import report
 from tests.e2e.harness import Running, start
 from tests.e2e.live import RATE_PER_S, Live, assert_recorded_exactly
+from tests.e2e.shop import recent_orders
 
 # A record can be seen some time after its stamp: 50 ms where the broker waits for a core, as it does among tests. A
 # promise must stay below that, or it is broken now and then.
@@ -44,6 +46,11 @@ def part(events: Sequence[Events], first: float, last: float) -> list[Events]:
     end = max(one.stamps[-1] for one in events if len(one.stamps)) + 1
     at = [int(begin + share * (end - begin)) for share in (first, last)]
     return [one.between(*at) for one in events]
+
+
+def customers(events: Sequence[Events]) -> list[bytes]:
+    """Return the entity keys of whoever ordered."""
+    return sorted(set(compact_keys([named(events, "orders").rows.column("customer")])))
 
 
 def send_odd_ones(live: Live) -> None:
@@ -118,10 +125,12 @@ def test_one_worker_and_a_source_that_is_almost_silent(shop, services, unique, t
         send_odd_ones(live)
         live.publish(part(events, 0.25, 1))
         live.settle()
+        live.await_decay(recent_orders, "count_2s", keys := customers(part(events, 0.25, 1)))
         running.cluster.stop()
         found = live.findings()
         overtaken, misaligned = running.stage_counts("overtaken"), running.stage_counts("misaligned")
     assert_recorded_exactly(found)
+    assert found.swept["recent_orders.v1"] >= len(keys) > 0
     assert (overtaken, misaligned) == (0, 0)
     assert found.dead_letters == {"future": 1, "not_framed": 1}
     assert found.late > 0

@@ -11,10 +11,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.features.feast_decoding import decode_rows, stored_fields
 from headrace.features.feast_encoding import (
     ARROW_TYPES,
     StoreView,
     encode_column,
+    encode_rows,
     encode_timestamps,
     encode_versions,
     feature_field,
@@ -92,3 +94,23 @@ def test_the_newest_rows_are_what_writing_one_by_one_would_leave(rows):
         if key not in left or rows[left[key]][1] <= version:
             left[key] = place
     assert newest_rows([key for key, _ in rows], [b"%d" % version for _, version in rows]) == sorted(left.values())
+
+
+READABLE = st.tuples(st.floats(allow_nan=False) | st.none(), st.integers(-2**53, 2**53) | st.none(), TRIPLES,
+                     st.integers(-62_135_596_800_000, 253_402_300_799_999))
+
+
+@given(st.lists(READABLE, max_size=5))
+def test_what_is_encoded_is_decoded_and_what_is_not_there_is_missing(rows):
+    view = StoreView("p", "v_v1", (("k", "long"),), (("x", "double"), ("n", "long")))
+    columns = {"k": pa.array(range(len(rows)), pa.int64()), "x": pa.array([row[0] for row in rows], pa.float64()),
+               "n": pa.array([row[1] for row in rows], pa.int64())}
+    versions = encode_versions(*np.array([row[2] for row in rows], np.int64).reshape(-1, 3).T)
+    encoded = encode_rows(view, columns, np.array([row[3] for row in rows], np.int64), versions)
+    replies = [(v, *values) for v, values in zip(encoded.versions, encoded.values, strict=True)]
+    found = decode_rows(view, [*replies, (None,) * len(stored_fields(view))])
+    assert found.found.tolist() == [True] * len(rows) + [False]
+    assert list(zip(found.incarnation, found.seq, found.instant, strict=True)) == [*(row[2] for row in rows), (0, 0, 0)]
+    assert found.as_of_ms.tolist() == [*(row[3] for row in rows), 0]
+    read = [[None if value != value else value for value in row] for row in found.values.tolist()]
+    assert read == [*([row[0], row[1]] for row in rows), [None, None]]

@@ -73,6 +73,7 @@ def test_any_log_of_a_shard_gives_what_the_naive_stage_gives(made, cuts):
     assert core.held_count == 0
     counts = core.counts
     assert counts["applied"] == sum(map(len, expected["rows"].values()))
+    assert counts["swept"] == sum(map(len, expected["sweeps"].values()))
     assert counts["late"] == len(expected["late"])
     answered = [status for _, _, views in expected["answers"] for status, *_ in views.values()]
     assert (counts["answered"], counts["too_late"]) == (answered.count(0), answered.count(1))

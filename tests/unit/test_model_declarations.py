@@ -136,3 +136,10 @@ def test_a_name_means_one_thing_in_a_pipeline(flights):
     assert "is no ModelSpec" in refusal(Pipeline, "p", models=[flights.origin_departures])
     two = Pipeline("p", models=[flights.late_arrival], views=[replace(flights.origin_departures, version=2)])
     assert [v.uid for v in two.views] == ["aircraft_arrivals.v1", "origin_departures.v1", "origin_departures.v2"]
+
+
+def test_a_lookup_is_in_the_stream_or_in_the_store():
+    shops = FeatureView("shops", source=ORDERS, entity=Entity("shop", {"shop": str}), features=[Count("1h")])
+    assert shops.at(lookup="store").is_stored and not shops.at().is_stored
+    assert refusal(shops.at, lookup="redis") == 'shops.at: lookup=\'redis\'; expected "stream" or "store"'
+    assert "shops.at: max_ahead: 'soon' is not a duration" in refusal(shops.at, max_ahead="soon")

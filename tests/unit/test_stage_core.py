@@ -93,7 +93,7 @@ def test_what_is_held_counts_when_it_leaves():
     core.process(bench.slice_of([payment(1, 11), bench.ends(log)], first=2))
     assert core.counts == {
         **dict.fromkeys(core.counts, 0), "applied": 2, "applied.sent.v1": 2, "answered": 4, "answered.sent.v1": 2,
-        "answered.refunded.v1": 2, "duplicate": 1}
+        "answered.refunded.v1": 2, "swept": 1, "swept.sent.v1": 1, "duplicate": 1}
 
 
 def test_an_empty_slice_gives_an_empty_output():

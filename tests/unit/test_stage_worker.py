@@ -127,10 +127,13 @@ def test_rows_answers_and_late_events_reach_their_topics(tmp_path):
     role, recorder = broker.role()
     assert role.start_at(STAGE_TOPIC, 0, None, "") == 0
     broker.feed(role, 0, 3)
-    row, first, second, late = sorted(broker.decoded(recorder.records), key=lambda r: r[0].replace("late", "z"))
+    row, swept, first, second, late = sorted(broker.decoded(recorder.records), key=lambda r: r[0].replace("late", "z"))
     assert row == (NAMES.features("sent", 1), None, b'["a"]', {
         "account": "a", "_partition": 1, "_offset": 0, "_role": bench.SENDER, "_event_time": 20, "_as_of_ms": 20,
         "_seq": 1, "_incarnation": 1, "_sweep_ms": 0, "count_5ms": 1, "note_count_5ms": 0, "amount_sum_5ms": 0.5})
+    assert swept == (NAMES.features("sent", 1), None, b'["a"]', {  # the event has left (21, 26]
+        "account": "a", "_partition": -1, "_offset": -1, "_role": -1, "_event_time": 20, "_as_of_ms": 26,
+        "_seq": 1, "_incarnation": 1, "_sweep_ms": 26, "count_5ms": 0, "note_count_5ms": 0, "amount_sum_5ms": 0.0})
     assert first[:3] == second[:3] == (NAMES.rows("payments"), 1, None)  # the partition of the event
     assert first[3] | {} == {
         "offset": 0, "role": bench.SENDER, "stamp": 20, "refusal": 0,

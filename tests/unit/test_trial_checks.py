@@ -19,6 +19,10 @@ def test_a_good_report_passes():
     assert failed() == []
 
 
+def test_scores_that_no_replay_can_tell_are_not_judged_by_it():
+    assert failed(auc={"stream": 0.7, "replay": 0.75}, not_compared={"m": ["paid"]}) == []
+
+
 @pytest.mark.parametrize("what", ["parity", "feast"])
 def test_a_comparison_of_nothing_shows_nothing(what):
     assert len(failed(**{what: {"compared": 0, "different": 0}})) == 1

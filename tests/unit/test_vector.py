@@ -45,6 +45,20 @@ LANDED = Source("landed", schema=record(airport="string", at=MILLIS, delay="doub
 LANDINGS = FeatureView("landings", source=LANDED, entity=AIRPORT, features=[Mean("delay", ["1h", "3h"]), Count("1h")])
 
 
+def test_a_view_read_from_the_store_asks_no_stage_and_is_trained_on_the_stream():
+    stored = LANDINGS.at({"airport": "dest"}, as_="to", lookup="store", max_ahead="2s")
+    model = ModelSpec("late", scores=SCHEDULED, inputs=[number("miles"), stored, LANDINGS.at({"airport": "origin"})])
+    pipeline = Pipeline("flights", models=[model])
+    live, replayed = compile_pipeline(pipeline), compile_pipeline(pipeline.streamed())
+    scored = live.source_index("scheduled")
+    assert [binding.fields for binding in live.stages[0].bindings_of(scored)] == [("origin",)]
+    assert [binding.fields for binding in replayed.stages[0].bindings_of(scored)] == [("dest",), ("origin",)]
+    here, there = VectorLayout(model, live), VectorLayout(pipeline.streamed().model("late"), replayed)
+    assert (here.names, here.inputs, here.views) == (there.names, there.inputs, there.views)  # so the artifact fits
+    assert [ask.stored for ask in here.expected] == [vectors.StoreAsk(("dest",), 2_000), None]
+    assert (here.stored_columns, there.stored_columns) == ((1, 2, 3), ())
+
+
 def layout_of(*inputs) -> VectorLayout:
     model = ModelSpec("late", scores=SCHEDULED, inputs=inputs)
     return VectorLayout(model, compile_pipeline(Pipeline("flights", models=[model])))
