@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from headrace.features import Count, FeatureView, Last
+from headrace.features.stage_columns import NO_SWEEP
 from headrace.models import ModelSpec, Pipeline, compile_pipeline, number
 from headrace.models.artifact import Artifact
 from headrace.models.vector import VectorLayout
@@ -159,8 +160,9 @@ def test_a_preview_is_the_end_or_the_beginning_of_all_rows(view, folder):
 
     def see(_, output):
         for rows in output.rows.values():
-            expected["as_of"] += rows.as_of.tolist()
-            expected["values"] += rows.values.tolist()
+            of_events = rows.sweep == NO_SWEEP
+            expected["as_of"] += rows.as_of[of_events].tolist()
+            expected["values"] += rows.values[of_events].tolist()
 
     replay_scored(topology, read_all(topology, folder), see)
     for n in (1, 7, 60):
@@ -201,17 +203,25 @@ def test_train_makes_the_artifacts_of_a_trial(folder, known, tmp_path):
     assert CliRunner().invoke(app, [*arguments, "--model", "disputes"]).exit_code == 1
 
 
-def test_backfill_writes_every_view_and_every_training_set(folder, table, tmp_path):
+def test_backfill_writes_every_view_and_every_training_set(folder, table, known, tmp_path):
     ran = CliRunner().invoke(app, ["backfill", "--pipeline", "tests.e2e.shop:PIPELINE", "--events", str(folder),
                                    "--out", str(tmp_path), "--until", "2023-11-18T22:13:20Z"])
     assert ran.exit_code == 0, ran.output
     assert pq.read_table(tmp_path / "training" / "disputed.parquet").equals(table)
     files = sorted(path.name for path in (tmp_path / "features").iterdir())
     assert files == sorted(f"{view.feast_name}.parquet" for view in shop.PIPELINE.views)
+    as_of = {view.uid: [] for view in shop.PIPELINE.views}
+
+    def see(stage, output):
+        for view, rows in output.rows.items():
+            as_of[TOPOLOGY.stages[stage].views[view].uid] += rows.as_of.tolist()
+
+    replay_scored(TOPOLOGY, known, see)
     for view in shop.PIPELINE.views:
         rows = pq.read_table(tmp_path / "features" / f"{view.feast_name}.parquet")
         assert f"{view.feast_name}.parquet  {len(rows):,} rows" in ran.output
-        assert rows.slice(0, 5).equals(preview(view, folder, 5, first=True))
+        assert rows.slice(0, 1).equals(preview(view, folder, 1, first=True))
+        assert rows.column("_as_of").cast(pa.int64()).to_pylist() == as_of[view.uid]  # those of sweeps, too
 
 
 def test_the_readme_example_runs_as_it_stands(tmp_path, monkeypatch, capsys):
