@@ -89,7 +89,7 @@ def judge(
     names = TopicNames(trained.pipeline.name, settings.prefix)
     streamed = compile_pipeline(trained.pipeline.streamed())
     last = LastRows(streamed)
-    replayed = replay_scored(streamed, events, last.see, last_clock)
+    replayed = replay_scored(streamed, events, last.see, last_clock=last_clock)
     findings = {
         model.name: _model_findings(
             model, streamed, trained, replayed, [*events, *label_events], settings, plan, registry

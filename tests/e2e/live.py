@@ -142,7 +142,7 @@ class Live:
             last.see(stage, output)
 
         now_ms = time.time_ns() // 1_000_000  # sweeps have gone on since the last event
-        replayed = replay_scored(topology, [one.events for one in recorded], see, now_ms)
+        replayed = replay_scored(topology, [one.events for one in recorded], see, last_clock=now_ms)
         [model] = shop.pipeline.models
         layout, artifact = VectorLayout(model, topology), shop.trained.artifacts[model.name]
         matrix = replayed[layout.source].matrix(layout, artifact.manifest.categories)
