@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def commands(verb: str) -> list[str]:
 
 
 @pytest.fixture
-def cluster(services, unique, tmp_path, monkeypatch) -> Settings:
+def cluster(services, unique, tmp_path, monkeypatch) -> Iterator[Settings]:
     """Where the commands run: a folder with the shop and its events, the cluster in the environment."""
     shutil.copy(Path(__file__).with_name("shop.py"), tmp_path / "shop.py")
     write_events(tmp_path / "events", orders=1_200)
@@ -46,7 +47,8 @@ def cluster(services, unique, tmp_path, monkeypatch) -> Settings:
     }
     for name, value in variables.items():
         monkeypatch.setenv(f"HEADRACE_{name}", value)
-    return Settings()
+    yield Settings()
+    sys.modules.pop("shop", None)   # other tests have modules of that name
 
 
 def run(line: str) -> str:
