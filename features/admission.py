@@ -29,6 +29,7 @@ class Reason(enum.IntEnum):
     BAD_EVENT_TIME = 1  # null, or outside the years 1 to 9999
     FUTURE = 2          # event time > stamp + future_skew
     NONFINITE = 3       # NaN, infinity or an absurd magnitude in a field whose policy is "reject"
+    DUPLICATE_ID = 4    # it came before (`duplicates.without_duplicates`); counted, never dead-lettered
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ import fastavro
 from fastavro.schema import SchemaParseException, UnknownType
 
 from headrace.features.durations import duration_ms
-from headrace.features.fields import NUMERIC, FieldType, Scope, fields_of_schema
+from headrace.features.fields import ANY, NUMERIC, FieldType, Scope, fields_of_schema
 from headrace.features.names import check_name
 from headrace.schemas.errors import DeclarationError
 
 POLICIES = ("reject", "missing")
 FORMATS = ("avro", "json")
+
+MAX_DEDUPE_MS = 7 * 86_400_000  # ids of twice this time are in memory; retried sends are apart by minutes
 
 _SUBJECT = "subject:"
 
@@ -42,6 +44,9 @@ class Source:
         How far an event may be behind the newest one of its entity and still count.
     event_id
         Field that names the event for people; None: topic, partition and offset do.
+    dedupe_for
+        How long after an event another one of the same key and event id is its repetition, by stamp: it is neither
+        counted nor answered nor scored (see `duplicates`). None: two offsets are two events. At most 7 days.
     rank
         Breaks ties between sources with equal stamps; lower first.
     nonfinite
@@ -70,10 +75,11 @@ class Source:
     future_skew: str = "5m"
     arrival: str | None = None
     format: str = "avro"
+    dedupe_for: str | None = None
 
     def __init__(
         self, name, *, schema, key, event_time, topic=None, allowed_lateness="0s", event_id=None, rank=0,
-        nonfinite="reject", future_skew="5m", arrival=None, format="avro",
+        nonfinite="reject", future_skew="5m", arrival=None, format="avro", dedupe_for=None,
     ) -> None:
         check_name(name, "source")
         keys = (key,) if isinstance(key, str) else tuple(key or ())
@@ -82,7 +88,7 @@ class Source:
             "name": name, "schema": _schema_text(name, schema), "key": keys, "event_time": event_time,
             "topic": topic or name, "allowed_lateness": allowed_lateness, "event_id": event_id, "rank": rank,
             "nonfinite": policies, "future_skew": future_skew, "arrival": arrival,
-            "format": format,
+            "format": format, "dedupe_for": dedupe_for,
         }
         for attribute, value in written.items():
             object.__setattr__(self, attribute, value)
@@ -92,6 +98,7 @@ class Source:
         where = f"source {self.name}"
         duration_ms(self.allowed_lateness, f"{where}: allowed_lateness")
         duration_ms(self.future_skew, f"{where}: future_skew")
+        self._check_dedupe(where)
         if not isinstance(self.rank, int) or isinstance(self.rank, bool):
             raise DeclarationError(f"{where}: rank {self.rank!r}; expected an integer, lower comes first")
         legal = isinstance(self.topic, str) and self.topic.replace(".", "").replace("_", "").replace("-", "").isalnum()
@@ -108,11 +115,23 @@ class Source:
         if self.is_resolved:
             self._check_fields(self.scope(where))
 
+    def _check_dedupe(self, where: str) -> None:
+        if self.dedupe_for is None:
+            return
+        if self.event_id is None:
+            raise DeclarationError(f'{where}: dedupe_for needs to know what names an event; give event_id="<field>"')
+        if not 0 < duration_ms(self.dedupe_for, f"{where}: dedupe_for") <= MAX_DEDUPE_MS:
+            raise DeclarationError(
+                f"{where}: dedupe_for={self.dedupe_for!r}; expected more than nothing and at most 7d, since every id "
+                "of that time is held in memory"
+            )
+
     def _check_fields(self, scope: Scope) -> None:
         for name in self.key:
             scope.require(name, what="key field")
         if self.event_id is not None:
-            scope.require(self.event_id, what="event id field")
+            kinds = ANY if self.dedupe_for is not None else None   # to be compared it has to be read
+            scope.require(self.event_id, kinds, "event id field")
         found = scope.require(self.event_time, frozenset({"time", "number"}), "event time field")
         if found.kind != "time" and not found.integer:
             raise DeclarationError(
@@ -165,6 +184,11 @@ class Source:
         """``future_skew`` in milliseconds."""
         return duration_ms(self.future_skew, self.name)
 
+    @property
+    def dedupe_ms(self) -> int | None:
+        """``dedupe_for`` in milliseconds; None if it is not declared."""
+        return None if self.dedupe_for is None else duration_ms(self.dedupe_for, self.name)
+
     @cached_property
     def policies(self) -> Mapping[str, str]:
         """Field to "reject" or "missing", for the fields an event's admission looks at."""
@@ -175,11 +199,16 @@ class Source:
 
     def meaning_for(self, used: set[str] | frozenset[str]) -> dict:
         """What of this source matters to whoever reads only the ``used`` fields; the rest of a schema may change."""
+        if self.dedupe_for is not None:
+            used = {*used, self.event_id}
         kinds = {name: [self.fields[name].kind, self.fields[name].unit] for name in sorted({*used, self.event_time})}
-        return {
+        meaning = {
             "name": self.name, "topic": self.topic, "event_time": self.event_time, "fields": kinds, "rank": self.rank,
             "lateness_ms": self.allowed_lateness_ms, "future_skew_ms": self.future_skew_ms, "nonfinite": self.policies,
         }
+        if self.dedupe_for is not None:  # absent otherwise, so that it does not change what others have stored
+            meaning |= {"dedupe_ms": self.dedupe_ms, "event_id": self.event_id}
+        return meaning
 
 
 def _schema_text(name: str, schema: object) -> str:

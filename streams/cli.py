@@ -13,6 +13,7 @@ from headrace.streams.cli_common import PipelineOption, instant, told
 from headrace.streams.cli_down import down
 from headrace.streams.cli_init import init
 from headrace.streams.cli_produce import produce
+from headrace.streams.cli_reset import reset
 from headrace.streams.cli_status import status
 from headrace.streams.cli_train import train
 from headrace.streams.cli_up import up
@@ -117,6 +118,7 @@ app.command()(backfill)
 app.command()(up)
 app.command()(status)
 app.command()(down)
+app.command()(reset)
 
 if __name__ == "__main__":
     sys.exit(app())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from headrace.features.admission import admit
+from headrace.features.duplicates import Judge
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec
 from headrace.models import labels as label_inputs
@@ -84,7 +84,8 @@ def labels_of(model: ModelSpec, dataset: ScoredEvents, events: Sequence[Events],
     found = next(one for one in events if one.source.name == wanted)
     if found.source.name == model.scores.name:
         return label_values(model.label, own, own, cut_ms)
-    verdict = admit(found.source, found.rows, found.stamps)  # what the stream would dead-letter is no label either
+    # what the stream would not count is no label either
+    verdict = Judge(found.source).admit(found.rows, found.stamps, lambda: found.keys)
     kept = np.flatnonzero(verdict.accepted)
     joined = label_inputs.Events(verdict.batch.take(pa.array(kept)), verdict.event_time[kept], found.stamps[kept])
     return label_values(model.label, own, joined, cut_ms)

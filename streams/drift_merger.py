@@ -130,4 +130,6 @@ class DriftMerger:
 
 def _identity(report: dict) -> tuple:
     """What makes a report the same report: a repetition with other counts is a new one."""
-    return (report["model_digest"], report["feature"], report["window_start"], report["revision"], report["n"])
+    return (
+        report["model_digest"], report["feature"], report["window_start"], report["revision"], tuple(report["counts"])
+    )

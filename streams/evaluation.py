@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+
+from headrace.models.vector import VectorLayout
+from headrace.schemas.records import avro_name
 
 _ABSENT = object()  # of what a store did not return: no null, which is a value
 
@@ -76,3 +80,10 @@ def _same(expected: object, got: object) -> bool:
         both_null = math.isnan(expected) and math.isnan(got)
         return both_null or (expected == got and math.copysign(1.0, expected) == math.copysign(1.0, got))
     return expected == got
+
+
+def streamed_matrix(table: pa.Table, layout: VectorLayout) -> np.ndarray:
+    """Return the vectors inside prediction records, float64[n, V]."""
+    features = table.column("features").combine_chunks()
+    columns = [features.field(avro_name(name)).to_numpy(zero_copy_only=False) for name in layout.names]
+    return np.stack([column.astype(float) for column in columns], axis=1)

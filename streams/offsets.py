@@ -7,7 +7,7 @@ well (librdkafka copies it without its terminating zero, the binding reads on to
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -70,6 +70,20 @@ class Offsets:
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Return the high watermark of each log, undecided transactions and control records included; blocks."""
         return self._listed(partitions, OffsetSpec.latest(), "ends of logs")
+
+    def first_at(self, wanted: Mapping[Partition, int]) -> dict[Partition, tuple[int, int] | None]:
+        """Return the first record stamped at or after a time (ms), as (offset, stamp); None where there is none.
+
+        Blocks; raises as `committed`.
+        """
+        request = {TopicPartition(*at): OffsetSpec.for_timestamp(max(0, ms)) for at, ms in wanted.items()}
+
+        def ask() -> dict[Partition, tuple[int, int] | None]:
+            futures = self._admin.list_offsets(request, request_timeout=REQUEST_TIMEOUT_S) if request else {}
+            found = {(asked.topic, asked.partition): future.result() for asked, future in futures.items()}
+            return {at: (one.offset, one.timestamp) if one.offset >= 0 else None for at, one in found.items()}
+
+        return self._patiently(ask, "offsets of times")
 
     def ends_once(self, partitions: Iterable[Partition], decided: bool = False) -> dict[Partition, int]:
         """As `ends`, but the brokers are asked once: empty when they do not answer.

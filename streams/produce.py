@@ -18,6 +18,8 @@ from headrace.streams.publish import Pace, as_it_was, at_once, publish_live, pub
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
 
+FOREVER = 2**62   # ms: an end that was not given
+
 
 @dataclass(frozen=True)
 class ProducePlan:
@@ -45,7 +47,7 @@ class ProducePlan:
     times: float | None = None
     replay: bool = False
     restamp: bool = False
-    span: tuple[int, int] = (-(2**62), 2**62)
+    span: tuple[int, int] = (-FOREVER, FOREVER)
 
 
 def run_produce(pipeline: Pipeline, plan: ProducePlan, settings: Settings, console: Console) -> int:
@@ -76,7 +78,9 @@ def run_produce(pipeline: Pipeline, plan: ProducePlan, settings: Settings, conso
 
         try:
             if plan.replay:
-                publish_replay(events, names, settings, registry, progress)
+                # with an end, another part may follow: clocks then stand there
+                ends_at = plan.span[1] if plan.span[1] < FOREVER else None
+                publish_replay(events, names, settings, registry, progress, ends_at)
             else:
                 publish_live(events, _pace(plan, events), names, settings, registry,
                              restamp=plan.restamp, progress=progress)

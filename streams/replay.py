@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.features import Source
-from headrace.features.admission import admit, encoded_binding_keys
+from headrace.features.admission import encoded_binding_keys
+from headrace.features.duplicates import Judge
 from headrace.features.kernel.limits import ENDED, MAX_CLOCK, NO_CLOCK
 from headrace.features.stage import LogSlice, SourceRecords, StageCore, StageOutput, Ticks
 from headrace.features.topology import Binding, Stage, Topology
@@ -114,6 +115,7 @@ class _Reading:
 
     def __init__(self, number: int, events: EventParts, row_count: int) -> None:
         self._number, self._parts = number, events.parts(row_count)
+        self._judge = Judge(events.source)
         self._waiting: list[Admitted] = []  # never empty once something has been read
         self._read = self._taken = 0        # offsets
         self.clock = NO_CLOCK               # all that is stamped below it has been read
@@ -122,7 +124,7 @@ class _Reading:
     def read(self) -> None:
         """Read the next part."""
         for part in self._parts:
-            self._waiting.append(_admitted(self._number, part, self._read))
+            self._waiting.append(_admitted(self._number, part, self._read, self._judge))
             self._read += len(part.stamps)
             if len(part.stamps):
                 self.clock = self.last_stamp = int(part.stamps[-1])
@@ -166,8 +168,8 @@ def _end(sources: Sequence[_Reading], last_clock: int | None) -> int:
     return last_clock if last_clock is not None else ENDED + last if last > NO_CLOCK else MAX_CLOCK
 
 
-def _admitted(number: int, events: Events, first_offset: int) -> Admitted:
-    verdict = admit(events.source, events.rows, events.stamps)
+def _admitted(number: int, events: Events, first_offset: int, judge: Judge) -> Admitted:
+    verdict = judge.admit(events.rows, events.stamps, lambda: events.keys)
     if verdict.accepted.all():
         offsets = np.arange(first_offset, first_offset + len(events.stamps))
         return Admitted(number, verdict.batch, offsets, events.stamps, verdict.event_time, events.keys)

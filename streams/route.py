@@ -5,7 +5,8 @@
                  └──────┴─ dead letters with their reason
 
 1. Values that cannot be read, and events that do not count (`admission.admit`), become dead letters: original key,
-   value and headers, the reason beside them.
+   value and headers, the reason beside them. Duplicates (`duplicates.without_duplicates`) are only counted: the event
+   they repeat is used.
 2. For every stage, an event gives one record per binding (an event naming two airports reaches both); a binding whose
    key is null gives none and is counted as keyless. Update or query: the binding tells, the record only names its role.
 3. A stage's records of one source partition go out in the order (offset, role): stages drop duplicates by that order.
@@ -13,14 +14,15 @@
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
-from headrace.features.admission import Reason, admit, binding_keys
+from headrace.features.admission import Admission, Reason, admit, binding_keys
 from headrace.features.columns import plain, time_ms
+from headrace.features.duplicates import RecentEvents, without_duplicates
 from headrace.features.topology import Stage, Topology
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.keys import partitions_of
@@ -75,7 +77,7 @@ class Routed:
 
     records: list[StageRecords] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    # by source partition: events, keyless, missing, dead.<reason>
+    # by source partition: events, keyless, missing, duplicate_id, dead.<reason>
     counts: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add(self, what: str, partitions: np.ndarray) -> None:
@@ -113,8 +115,19 @@ class SourceRouter:
             for stage in topology.stages if source in stage.sources
         ]
 
-    def route(self, slice_: SourceSlice) -> Routed:
+    @property
+    def decoder(self) -> SourceDecoder:
+        """What reads the source's values."""
+        return self._decoder
+
+    def route(self, slice_: SourceSlice, recent: Mapping[int, RecentEvents] | None = None) -> Routed:
         """Route n records.
+
+        Parameters
+        ----------
+        slice_ : SourceSlice
+        recent : mapping of partition to RecentEvents
+            What came before, of every partition in the slice, if the source declares ``dedupe_for``.
 
         Raises
         ------
@@ -126,7 +139,10 @@ class SourceRouter:
         decoded = self._decoder.decode(slice_.values, slice_.keys)
         refused = [(place, str(reason), words) for place, reason, words in decoded.unread]
         verdict = admit(self._source, decoded.batch, slice_.stamps[decoded.index])
-        for row in np.flatnonzero(~verdict.accepted).tolist():
+        if self._source.dedupe_for is not None:
+            verdict = self._without_duplicates(verdict, decoded.index, slice_, recent)
+            routed.add("duplicate_id", slice_.partitions[decoded.index][verdict.reason == Reason.DUPLICATE_ID])
+        for row in np.flatnonzero(~verdict.accepted & (verdict.reason != Reason.DUPLICATE_ID)).tolist():
             reason = Reason(int(verdict.reason[row]))
             refused.append((int(decoded.index[row]), reason.name.lower(), f"{self._source.name}: {reason.name}"))
         if verdict.missing.any():
@@ -145,6 +161,17 @@ class SourceRouter:
             routed.add(f"dead.{reason}", slice_.partitions[place : place + 1])
             routed.dead_letters.append(_dead_letter(slice_, place, reason, words))
         return routed
+
+    def _without_duplicates(
+        self, verdict: Admission, index: np.ndarray, slice_: SourceSlice, recent: Mapping[int, RecentEvents]
+    ) -> Admission:
+        partitions, keys = slice_.partitions[index], [slice_.keys[place] for place in index.tolist()]
+        for partition in np.unique(partitions).tolist():
+            elsewhere = partitions != partition
+            here = replace(verdict, accepted=verdict.accepted & ~elsewhere)
+            found = without_duplicates(self._source, here, keys, slice_.stamps[index], recent[partition])
+            verdict = replace(found, accepted=found.accepted | (verdict.accepted & elsewhere))
+        return verdict
 
     def _too_large(self, made: list["_Made"]) -> dict[int, int]:
         """Places of events of which a stage record is too large, and its size."""

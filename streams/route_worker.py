@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka.admin import AdminClient
 
+from headrace.features.duplicates import RecentEvents
 from headrace.features.kernel.limits import NO_CLOCK
 from headrace.features.topology import Topology
 from headrace.schemas.codec import BatchCodec
@@ -35,6 +36,7 @@ from headrace.streams.logs import event
 from headrace.streams.marks import Mark, MarkFollower
 from headrace.streams.offsets import Offsets, Partition
 from headrace.streams.producer import GaplessProducer
+from headrace.streams.read_back import ReadBack
 from headrace.streams.registry import open_registry
 from headrace.streams.route import SourceRouter, SourceSlice
 from headrace.streams.settings import Settings
@@ -74,6 +76,11 @@ class RouteRole:
             SourceRouter(topology, number, names, registry, stage_partitions, settings.max_record_bytes)
             for number in range(len(topology.sources))
         ]
+        self._read_back = {
+            topic: ReadBack(topology.sources[number], topic, self._routers[number].decoder, settings)
+            for topic, number in self._sources.items() if topology.sources[number].dedupe_for is not None
+        }
+        self._recent: dict[str, dict[int, RecentEvents]] = {topic: {} for topic in self._read_back}
         self._ticks = TickWriter(topology, names, registry, producer, stage_partitions)
         self._marks = MarkFollower(settings, names, registry) if settings.replay else None
         self._marked: dict[tuple[str, int], list[Mark]] = defaultdict(list)
@@ -91,6 +98,7 @@ class RouteRole:
         for mark in self._marked[self._name(lane), partition]:
             lane.clock.mark(mark.offset, mark.clock)
         self._lanes[topic, partition] = lane
+        self._recent.get(topic, {}).pop(partition, None)
         self._committed[topic, partition] = (committed or 0, metadata)
         return committed or 0
 
@@ -99,6 +107,7 @@ class RouteRole:
         for at in partitions:
             self._lanes.pop(at, None)
             self._committed.pop(at, None)
+            self._recent.get(at[0], {}).pop(at[1], None)
         self._write_status()
 
     def checkpoint(self) -> dict[Partition, Position]:
@@ -133,11 +142,21 @@ class RouteRole:
         """Route batches, those of one source together: small ones cost by the call, not by the record."""
         by_topic: dict[str, list[tuple[FetchedBatch, np.ndarray]]] = defaultdict(list)
         for batch in batches:
+            await self._remember(batch)
             stamps = self._observe(batch)
             if batch.records:
                 by_topic[batch.topic].append((batch, stamps))
         for topic, parts in by_topic.items():
             self._route(topic, parts)
+
+    async def _remember(self, batch: FetchedBatch) -> None:
+        """Read back what a partition that begins here must know to tell duplicates."""
+        recent = self._recent.get(batch.topic)
+        if recent is not None and batch.records and batch.partition not in recent:
+            first = batch.records[0]
+            recent[batch.partition], _ = await asyncio.to_thread(
+                self._read_back[batch.topic].recent, batch.partition, first.offset, first.timestamp
+            )
 
     def _observe(self, batch: FetchedBatch) -> np.ndarray:
         """Move the clock of a partition; return what its records' stamps count as."""
@@ -161,7 +180,7 @@ class RouteRole:
             np.array([record.offset for record in records], np.int64), np.concatenate([stamps for _, stamps in parts]),
             [record.key for record in records], [record.value for record in records],
             [record.headers for record in records] if any(record.headers for record in records) else (),
-        ))
+        ), self._recent.get(topic))
         for part in routed.records:
             self._producer.produce(part.topic, part.partition, part.keys, part.values)
         for letter in routed.dead_letters:

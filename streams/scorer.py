@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import Message, Producer, TopicPartition
 
-from headrace.features.admission import admit, binding_keys
+from headrace.features.admission import Reason, admit, binding_keys
+from headrace.features.duplicates import RecentEvents, without_duplicates
 from headrace.features.topology import Topology
 from headrace.models.drift import DAY_MS
 from headrace.schemas.buffers import values_of
@@ -34,6 +35,7 @@ from headrace.streams.decoding import SourceDecoder
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.marks import MarkFollower
 from headrace.streams.predictions import Predictor
+from headrace.streams.read_back import ReadBack
 from headrace.streams.registry import open_registry
 from headrace.streams.scored import AnswerReader, ScoredSource, batch_of
 from headrace.streams.settings import Settings
@@ -67,6 +69,7 @@ class Lane:
         self.paused = False
         self.event_time: int | None = None          # of the last event scored
         self.head: tuple[int, int] | None = None    # the first event that waits, as reported last: offset, since (ms)
+        self.recent: RecentEvents | None = None     # for sources with dedupe_for, once the first record is there
 
     def event_position(self) -> int:
         """The first event not yet taken, or where reading goes on."""
@@ -109,6 +112,8 @@ class Scorer:
         self._registry = registry = open_registry(settings)
         self._events_topic, self._rows_topic = names.source(self._source.topic), names.rows(self._source.name)
         self._decoder = SourceDecoder(self._source, self._events_topic, registry)
+        self._read_back = None if self._source.dedupe_for is None else ReadBack(
+            self._source, self._events_topic, self._decoder, settings)
         readers = [AnswerReader(self._scored, stage) for stage in range(len(topology.stages))]
         self._readers = {reader.schema["name"]: reader for reader in readers}
         self._by_schema: dict[int, tuple[AnswerReader, BatchCodec]] = {}
@@ -167,9 +172,16 @@ class Scorer:
         for (topic, partition), group in groups.items():
             lane = self._lanes[partition]
             if topic == self._events_topic:
+                self._remember(lane, group[0])
                 self._take_events(lane, group)
             else:
                 self._take_answers(lane, group)
+
+    def _remember(self, lane: Lane, first: Message) -> None:
+        """Read back what a lane that begins with this record must know to tell duplicates; its clock, too."""
+        if self._read_back is not None and lane.recent is None:
+            lane.recent, top = self._read_back.recent(first.partition(), first.offset(), first.timestamp()[1])
+            lane.clock.top = max(lane.clock.top, top)
 
     def _take_events(self, lane: Lane, group: Sequence[Message]) -> None:
         offsets = np.array([m.offset() for m in group], np.int64)
@@ -177,6 +189,10 @@ class Scorer:
         decoded = self._decoder.decode([m.value() for m in group], [m.key() for m in group])
         good = decoded.index
         verdict = admit(self._source, decoded.batch, stamps[good])
+        if lane.recent is not None:
+            keys = [group[i].key() for i in good.tolist()]
+            verdict = without_duplicates(self._source, verdict, keys, stamps[good], lane.recent)
+            self.counts["duplicate_id"] += int(np.count_nonzero(verdict.reason == Reason.DUPLICATE_ID))
         rows = np.flatnonzero(verdict.accepted)
         batch = verdict.batch.take(pa.array(rows))
         keys = [None if (k := group[i].key()) is None else k.decode("latin-1") for i in good[rows].tolist()]

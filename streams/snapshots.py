@@ -56,11 +56,9 @@ class ShardName:
         SettingsError
             ``state_url`` is no folder.
         """
-        if "://" in state_url and not state_url.startswith("file://"):
-            raise SettingsError(f"state_url {state_url}: only folders hold snapshots; give a path or file://…")
         safe_id = re.sub(r"[^A-Za-z0-9_-]", "_", self.topic_id)
-        root = Path(state_url.removeprefix("file://"))
-        return root / self.group / self.digest[:16] / self.entity / f"{self.partition}-{safe_id}"
+        folder = _folder_of(state_url, self.group)
+        return folder / self.digest[:16] / self.entity / f"{self.partition}-{safe_id}"
 
 
 class SnapshotStore:
@@ -174,6 +172,17 @@ class SnapshotStore:
                     path.unlink(missing_ok=True)
             except FileNotFoundError:
                 continue
+
+
+def snapshot_files(state_url: str, group: str) -> list[Path]:
+    """Return all snapshots of a group, of whatever declaration, shard and topic; raises as `ShardName.folder`."""
+    return sorted(path for path in _folder_of(state_url, group).glob("*/*/*/*.npz") if _NAME.fullmatch(path.name))
+
+
+def _folder_of(state_url: str, group: str) -> Path:
+    if "://" in state_url and not state_url.startswith("file://"):
+        raise SettingsError(f"state_url {state_url}: only folders hold snapshots; give a path or file://…")
+    return Path(state_url.removeprefix("file://")) / group
 
 
 def _sync_folder(folder: Path) -> None:

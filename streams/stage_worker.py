@@ -20,13 +20,14 @@ import numpy as np
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from headrace.features.stage import StageCore
+from headrace.features.stage import StageCore, StageOutput
 from headrace.features.topology import Topology
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import GapError, ServiceError, SnapshotError
 from headrace.streams.faust_host import FaustHost
+from headrace.streams.incarnations import incarnation_metadata, incarnation_of
 from headrace.streams.logs import event
 from headrace.streams.offsets import Partition
 from headrace.streams.producer import GaplessProducer
@@ -48,8 +49,10 @@ ROLE = "stage"
 class _Shard:
     """One shard this member owns."""
 
-    def __init__(self, core: StageCore, start: int, committed: int, store: SnapshotStore, now_s: float) -> None:
-        self.core, self.store = core, store
+    def __init__(
+        self, core: StageCore, start: int, committed: int, store: SnapshotStore, now_s: float, incarnation: int
+    ) -> None:
+        self.core, self.store, self.incarnation = core, store, incarnation
         self.next_offset = start          # the core holds the log up to here
         self.live_from = committed        # what the log below brings forth is delivered: say nothing
         self.committed = committed
@@ -120,7 +123,8 @@ class StageRole:
                     f"{topic}[{partition}]: the snapshot at offset {start} in {store.folder} does not fit: {error}. If "
                     "a source topic has got more partitions, start the pipeline under another prefix"
                 ) from error
-        self._shards[topic, partition] = _Shard(core, start, at_most, store, time.monotonic())
+        self._shards[topic, partition] = _Shard(
+            core, start, at_most, store, time.monotonic(), incarnation_of(metadata))
         log.info(event("shard starts", topic=topic, partition=partition, offset=start, committed=at_most,
                        snapshot=found is not None))
         return start
@@ -156,11 +160,13 @@ class StageRole:
             for some, news in ((records[:silent], False), (records[silent:], True)):
                 parts += [(shard, batch.partition, some, news)] if some else []
         slices = self._readers[number].read([(partition, some) for _, partition, some, _ in parts])
-        outputs = []
+        outputs: dict[int, list[StageOutput]] = defaultdict(list)   # by incarnation: one, unless somebody meddled
         for (shard, _, _, news), log_slice in zip(parts, slices, strict=True):
             output = shard.core.process(log_slice)
-            outputs += [output] if news else []
-        self._writers[number].write(outputs)
+            if news:
+                outputs[shard.incarnation].append(output)
+        for incarnation, some in outputs.items():
+            self._writers[number].write(some, incarnation)
         for batch in batches:
             shard = self._shards[batch.topic, batch.partition]
             shard.next_offset, shard.whole = batch.next_offset, True
@@ -179,7 +185,7 @@ class StageRole:
         for shard in live.values():
             if now_s - shard.saved_at >= self._settings.snapshot_interval_s:
                 shard.take(now_s)
-        return {at: (shard.next_offset, "") for at, shard in live.items()}
+        return {at: (shard.next_offset, incarnation_metadata(shard.incarnation)) for at, shard in live.items()}
 
     def committed(self, offsets: dict[Partition, Position]) -> None:
         """Publish the snapshots whose offset is committed now."""

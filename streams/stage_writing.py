@@ -26,10 +26,10 @@ from headrace.schemas.registry import Registry, record_subject, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.feature_rows import row_schema
+from headrace.streams.incarnations import FIRST_INCARNATION
 from headrace.streams.producer import GaplessProducer
 
 ANSWERED, REFUSED = 0, 1  # ``refusal`` of an answer; REFUSED: too late for every view that was asked
-FIRST_INCARNATION = 1     # state folded from the log; 0 is what is pushed through Feast by hand, which it must win over
 
 
 class StageWriter:
@@ -70,14 +70,14 @@ class StageWriter:
             topic, schema = names.late(name), late_schema(name)
             self._late[source] = topic, BatchCodec(schema), registry.register(value_subject(topic), schema)
 
-    def write(self, outputs: Sequence[StageOutput]) -> None:
-        """Hand what shards say to the producer; DeliveryError as it raises it."""
+    def write(self, outputs: Sequence[StageOutput], incarnation: int = FIRST_INCARNATION) -> None:
+        """Hand what shards of one incarnation say to the producer; DeliveryError as it raises it."""
         if not outputs:
             return
         output = together(outputs)
         for view, rows in output.rows.items():
             encoder = self._rows[view]
-            self._producer.produce(encoder.topic, None, rows.entity_key, encoder.encode(rows))
+            self._producer.produce(encoder.topic, None, rows.entity_key, encoder.encode(rows, incarnation))
         for answers in output.answers:
             encoder = self._answers[answers.source]
             values = encoder.encode(answers)
@@ -113,12 +113,12 @@ class _RowEncoder:
         schema = row_schema(plan, view)
         self._codec, self._schema_id = BatchCodec(schema), registry.register(value_subject(self.topic), schema)
 
-    def encode(self, rows: RowColumns) -> list[bytes]:
+    def encode(self, rows: RowColumns, incarnation: int) -> list[bytes]:
         count = len(rows.offset)
         columns = join_key_columns(self._entity, rows.entity_key) | {
             "_partition": rows.partition.astype(np.int32), "_offset": rows.offset,
             "_role": rows.role.astype(np.int32), "_event_time": rows.event_time, "_as_of_ms": rows.as_of,
-            "_seq": rows.seq, "_incarnation": np.full(count, FIRST_INCARNATION, np.int32),
+            "_seq": rows.seq, "_incarnation": np.full(count, incarnation, np.int32),
             "_sweep_ms": rows.sweep,
         }
         for number, feature in enumerate(self._plan.features):

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from headrace.features import Source
 from headrace.features.admission import admit
 from headrace.features.columns import int64_of, nullable, plain
+from headrace.features.duplicates import Judge
 from headrace.features.stage import StageOutput
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec
@@ -127,10 +128,10 @@ def label_join(model: ModelSpec, label_events: EventParts | None, cut_ms: int) -
     if not label.on:
         return LabelJoin(label, None, cut_ms)
     names = sorted({there for _, there in label.on} | label.value.fields)
-    batches, times, stamps = [], [], []
+    batches, times, stamps, judge = [], [], [], Judge(label_events.source)
     for part in label_events.parts(SLAB_EVENT_COUNT):
-        verdict = admit(part.source, part.rows, part.stamps)
-        kept = np.flatnonzero(verdict.accepted)  # what the stream would dead-letter is no label either
+        verdict = judge.admit(part.rows, part.stamps, lambda part=part: part.keys)
+        kept = np.flatnonzero(verdict.accepted)  # what the stream would not count is no label either
         batches.append(verdict.batch.select(names).take(pa.array(kept)))
         times.append(verdict.event_time[kept])
         stamps.append(part.stamps[kept])

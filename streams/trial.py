@@ -29,6 +29,7 @@ from headrace.streams.cluster import Cluster, default_plan
 from headrace.streams.errors import EventFileError
 from headrace.streams.event_files import Events, read_events
 from headrace.streams.feast_setup import apply_feast
+from headrace.streams.history import warm_up_ms
 from headrace.streams.publish import publish_replay
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
@@ -104,14 +105,6 @@ def read_labels(pipeline: Pipeline, topology: Topology, folder: Path) -> list[Ev
     """Read the events of the sources that only labels read."""
     streamed = {source.name for source in topology.sources}
     return [read_events(source, folder) for source in pipeline.sources if source.name not in streamed]
-
-
-def warm_up_ms(topology: Topology) -> int | None:
-    """Return how much history the longest window needs; None when a feature looks back for ever."""
-    plans = [view for stage in topology.stages for view in stage.views]
-    if any(feature.window_ms < 0 for plan in plans for feature in plan.features):
-        return None
-    return max((f.window_ms + f.shift_ms + p.answer_lateness_ms for p in plans for f in p.features), default=0)
 
 
 def streamed_part(topology: Topology, events: Sequence[Events], plan: TrialPlan) -> list[Events]:

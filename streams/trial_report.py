@@ -15,12 +15,11 @@ from headrace.features.topology import Topology
 from headrace.models import ModelSpec, compile_pipeline
 from headrace.models.training import auc
 from headrace.models.vector import VectorLayout
-from headrace.schemas.records import avro_name
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.collect import read_records, read_table, read_topic
 from headrace.streams.dataset import ScoredEvents, labels_of, replay_scored
-from headrace.streams.evaluation import Comparison, compare_rows, same_bits
+from headrace.streams.evaluation import Comparison, compare_rows, same_bits, streamed_matrix
 from headrace.streams.event_files import Events
 from headrace.streams.feast_reads import read_entities
 from headrace.streams.publish import places_of
@@ -155,13 +154,6 @@ def rows_of(table: pa.Table, events: Events, partitions: int, dataset: ScoredEve
     origin = table.column("origin").combine_chunks()
     places = zip(origin.field("partition").to_pylist(), origin.field("offset").to_pylist(), strict=True)
     return np.array([found.get(place, -1) for place in places], np.int64)
-
-
-def streamed_matrix(table: pa.Table, layout: VectorLayout) -> np.ndarray:
-    """Return the vectors inside prediction records, float64[n, V]."""
-    features = table.column("features").combine_chunks()
-    columns = [features.field(avro_name(name)).to_numpy(zero_copy_only=False) for name in layout.names]
-    return np.stack([column.astype(float) for column in columns], axis=1)
 
 
 def feast_parity(

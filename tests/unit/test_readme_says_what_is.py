@@ -49,7 +49,9 @@ def test_the_declared_view_is_the_one_of_the_flights():
 
 def test_every_reason_code_is_explained_and_no_other():
     explained = re.findall(r"^\| `([a-z_]+)` \|", section("What is guaranteed"), re.MULTILINE)
-    codes = [str(code) for code in Unread] + [reason.name.lower() for reason in Reason if reason is not Reason.OK]
+    codes = [str(code) for code in Unread] + [
+        reason.name.lower() for reason in Reason if reason not in (Reason.OK, Reason.DUPLICATE_ID)   # only counted
+    ]
     assert sorted(explained) == sorted(codes)
     assert f"{MAX_EVENT_BYTES // 1024} KiB" in TEXT
 
