@@ -10,6 +10,7 @@ from rich.console import Console
 from headrace.streams.cli_apply import apply
 from headrace.streams.cli_backfill import backfill
 from headrace.streams.cli_common import PipelineOption, instant, told
+from headrace.streams.cli_explain import explain
 from headrace.streams.cli_init import init
 from headrace.streams.cli_produce import produce
 from headrace.streams.cli_train import train
@@ -109,6 +110,7 @@ app.command()(init)
 app.command()(produce)
 app.command()(train)
 app.command()(backfill)
+app.command()(explain)
 
 if __name__ == "__main__":
     sys.exit(app())

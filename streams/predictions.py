@@ -77,21 +77,35 @@ class Predictor:
 
     def predict(self, ready: ReadyEvents, partition: int, now_ms: int) -> Predicted:
         """Score events and encode one record each, in their order."""
-        made = self._kernel.score(batch_of(ready), answers_of(self.layout, self._scored, ready))
-        batch = self._records(ready, partition, made, now_ms)
+        made = self.score(ready)
+        batch = self.records(ready, partition, made, now_ms)
         keys = [None if k is None else k.encode("latin-1") for k in ready.events.column("_key").to_pylist()]
         return Predicted(made, keys, frame(self._schema_id, self._codec.encode(batch)))
 
-    def _records(self, ready: ReadyEvents, partition: int, made: Scored, now_ms: int) -> pa.RecordBatch:
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """Columns of a prediction record."""
+        return self._arrow
+
+    def score(self, ready: ReadyEvents) -> Scored:
+        """Score events."""
+        return self._kernel.score(batch_of(ready), answers_of(self.layout, self._scored, ready))
+
+    def records(
+        self, ready: ReadyEvents, partition: int | np.ndarray, made: Scored, now_ms: int | np.ndarray
+    ) -> pa.RecordBatch:
+        """Return the prediction records of scored events; partition and time are one for all, or one each."""
         count, events, matrix = len(made.scores), ready.events.combine_chunks(), made.vectors
         event_id = self._source.event_id
-        ids = [prediction_id(self._topic, partition, o, self.digest) for o in ready.offsets.tolist()]
+        partition = np.broadcast_to(np.asarray(partition, np.int32), count)
+        places = zip(partition.tolist(), ready.offsets.tolist(), strict=True)
+        ids = [prediction_id(self._topic, *place, self.digest) for place in places]
         features = pa.StructArray.from_arrays(
             [pa.array(matrix[:, i], from_pandas=True) for i in range(matrix.shape[1])],
             fields=list(self._arrow.field("features").type),
         )
         origin = [
-            repeat(self._source.name, count), repeat(self._topic, count), pa.array(np.full(count, partition, np.int32)),
+            repeat(self._source.name, count), repeat(self._topic, count), pa.array(partition),
             pa.array(ready.offsets), _one(events, "_stamp"),
         ]
         columns = [
@@ -100,7 +114,7 @@ class Predictor:
             repeat(self.model.name, count), repeat(self.digest, count), features,
             *self._views(ready),
             pa.StructArray.from_arrays(origin, fields=list(self._arrow.field("origin").type)),
-            pa.array(np.full(count, now_ms, np.int64)),
+            pa.array(np.broadcast_to(np.asarray(now_ms, np.int64), count)),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self._arrow)
 
