@@ -8,6 +8,8 @@ from rich.console import Console
 
 from headrace.streams.cli_common import PipelineOption, told
 
+PIPE_WIDTH = 200   # of tables that are not written to a terminal
+
 
 def explain(
     pipeline: PipelineOption,
@@ -37,7 +39,9 @@ def explain(
         from headrace.streams.settings import Settings
 
         explainer = Explainer(load_pipeline(pipeline), Settings(), model)
-        console = Console(soft_wrap=not Console().is_terminal)   # a pipe gets whole lines
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=PIPE_WIDTH)
         if sample:
             agreement, gaps = explainer.check_sample(sample, seed)
             print(json.dumps(agreement.to_json() | {"gaps": gaps}) if as_json else "\n".join(verdict(agreement, gaps)))

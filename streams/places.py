@@ -11,6 +11,8 @@ from headrace.streams.offsets import Offsets
 from headrace.streams.settings import Settings
 
 PATIENCE_S = 30.0
+FETCH_WAIT_MS = 5        # a seek waits for the fetch under way, which at a log's end waits for records that never come
+FETCH_BYTES = 64 * 1024  # one record is wanted; a larger one still comes whole
 _WRITTEN = re.compile(r"(?P<topic>[A-Za-z0-9._-]+)\[(?P<partition>\d+)\]@(?P<offset>\d+)")
 
 
@@ -52,6 +54,7 @@ def read_places(settings: Settings, places: Sequence[Place]) -> list[Message]:
     starts, ends = offsets.starts(partitions), offsets.ends(partitions)
     consumer = Consumer(settings.client(
         group__id=group, isolation__level="read_committed", enable__auto__commit=False, auto__offset__reset="error",
+        fetch__wait__max__ms=FETCH_WAIT_MS, fetch__message__max__bytes=FETCH_BYTES,
     ))
     try:
         return [_read(consumer, place, starts[place[:2]], ends[place[:2]]) for place in places]

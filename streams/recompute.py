@@ -24,7 +24,7 @@ from headrace.streams.join import ReadyEvents
 from headrace.streams.predictions import Predictor
 from headrace.streams.recorded_predictions import Predictions
 from headrace.streams.recorded_stream import OFFSET, PARTITION, Keep, RecordedStream
-from headrace.streams.replay import SLAB_EVENT_COUNT, replay
+from headrace.streams.replay import replay
 from headrace.streams.scored import ScoredSource
 from headrace.streams.settings import Settings
 
@@ -125,7 +125,7 @@ def recompute(
         for source in scored
     }
     picked: dict[int, list[ReadyEvents]] = {source: [] for source in scored}
-    for source, ready in replay(topology, [whole(each) for each in events], asked, on_output):
+    for source, ready in replay(topology, events, asked, on_output):
         rows = np.flatnonzero(np.isin(_codes_of(ready), codes[source]))
         if len(rows):
             picked[source].append(pick(ready, rows))
@@ -153,15 +153,6 @@ def _made_again(
     produced = wanted.table.column("produced_at").to_numpy()[known]
     records = predictor.records(ready, _place_column(ready, PARTITION), predictor.score(ready), produced)
     return Recomputed(wanted, known, ready, pa.Table.from_batches([records]))
-
-
-def whole(events: PlacedEvents) -> Events:
-    """Read all parts of a stream."""
-    parts = list(events.parts(SLAB_EVENT_COUNT))
-    table = pa.Table.from_batches([one.rows for one in parts]).combine_chunks()
-    rows = table.to_batches(max_chunksize=max(1, len(table)))[0] if len(table) else parts[0].rows
-    keys = pa.concat_arrays([one.kafka_keys for one in parts])
-    return Events(events.source, rows, np.concatenate([one.stamps for one in parts]), keys)
 
 
 def pick(ready: ReadyEvents, rows: np.ndarray) -> ReadyEvents:
