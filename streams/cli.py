@@ -81,7 +81,7 @@ def trial(
 
 @app.command()
 def run(
-    roles: Annotated[list[str], typer.Argument(help="route, stage, score, write, drift: one or several.")],
+    roles: Annotated[list[str], typer.Argument(help="route, stage, score, write, drift, sink: one or several.")],
     pipeline: PipelineOption,
     status: Annotated[Path, typer.Option(help="Folder for the counts this worker reports.")] = Path("var/status"),
 ) -> None:

@@ -131,7 +131,7 @@ def _services(plan: TrialPlan, topology: Topology, steps: Steps, keep: bool) -> 
 
 def _make_room(folder: Path) -> None:
     """Make the folder of a trial, and remove what an earlier trial left there: only where one has been."""
-    leftovers = [folder / name for name in ("run", "live", "kept", "state", "services", "feast")]
+    leftovers = [folder / name for name in ("run", "live", "kept", "state", "sink", "services", "feast")]
     marker = folder / ".headrace-trial"
     strange = [path.name for path in leftovers if path.exists() and not marker.exists()]
     if strange:

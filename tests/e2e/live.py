@@ -129,7 +129,8 @@ class Live:
             len(at) - len(known), same_bits(streamed_matrix(table, layout)[known], matrix[[at[n] for n in known]]),
             feast_parity(topology, last, store),
             sum(late_counts(settings, self.names, topology, self.registry).values()),
-            dead_letters(settings, self.names), Explainer(shop.pipeline, settings).check_sample(len(ids), 0)[0], releases,
+            dead_letters(settings, self.names), Explainer(shop.pipeline, settings).check_sample(len(ids), 0)[0],
+            releases,
         )
 
 
