@@ -64,7 +64,7 @@ def training_set(
     EventFileError
         Events are missing or do not fit their schema.
     """
-    opened = open_pipeline(pipeline, events, labels, [_chosen(pipeline, model)], until)
+    opened = open_pipeline(pipeline, events, labels, [chosen(pipeline, model)], until)
     batches = (batch for _, batch in opened.batches())
     first = next(batches)
     if to is None:
@@ -165,7 +165,8 @@ def instant_ms(when: datetime | str | int) -> int:
         ) from error
 
 
-def _chosen(pipeline: Pipeline, name: str | None) -> ModelSpec:
+def chosen(pipeline: Pipeline, name: str | None) -> ModelSpec:
+    """Return the model called so, or the only one; DeclarationError if there is none or a choice."""
     if name is not None:
         return pipeline.model(name)
     if len(pipeline.models) != 1:

@@ -28,7 +28,7 @@ from headrace.streams.event_files import Events
 from headrace.streams.offsets import Offsets
 from headrace.streams.settings import Settings
 
-PARTITION, OFFSET = "_partition", "_offset"
+PARTITION, OFFSET = "_log_partition", "_log_offset"
 BATCH_COUNT, BATCH_WAIT_S = 5_000, 0.05
 HELD_COUNT = 400_000   # events read and not complete, all partitions of a source together: some 100 MB
 SILENT_S = 30.0        # without a record before the known end: the broker is gone

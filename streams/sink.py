@@ -37,7 +37,7 @@ log = getLogger(__name__)
 
 ROLE = "sink"
 BATCH_COUNT, BATCH_WAIT_S = 10_000, 0.2
-QUIET_S = 10.0  # without a record, before a block whose period is over is ended; less where periods are shorter
+QUIET_S = 2.0  # without a record, before a block whose period is over is ended; less where periods are shorter
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Sink:
     ----------
     topology, pipeline, settings
     status_path : Path, optional
-        Where the counts go: ``read`` = ``written`` + ``unread`` + what is held.
+        Where the counts go: ``read`` = ``written`` + ``unread`` + what is held; ``written.<topic>``, and files.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Sink:
                 if other.overlaps(covered) and path not in written:
                     path.unlink()
         self._done[place] = block.last + 1
-        self.counts.update(written=len(rows), files=len(written))
+        self.counts.update({"written": len(rows), f"written.{topic}": len(rows), "files": len(written)})
 
     def _commit(self, consumer: Consumer) -> None:
         done, self._done = self._done, {}
@@ -224,7 +224,8 @@ def write_whole(path: Path, rows: pa.Table) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise ServiceError(f"{path}: not written ({error.strerror}); make room or set sink_url, then restart") from error
+        what = f"{path}: not written ({error.strerror})"
+        raise ServiceError(f"{what}; make room, or set HEADRACE_SINK_URL, and restart the sink") from error
 
 
 def _usable(message: Message) -> bool:
