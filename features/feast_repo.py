@@ -33,8 +33,7 @@ def feast_objects(topology: Topology, batch_path: str, prefix: str = "") -> list
     Parameters
     ----------
     batch_path
-        Folder (or object storage prefix) of the offline sink: the rows of a view lie as Parquet files by day in the
-        folder called as the view's topic.
+        Folder of the offline sink; `history_path` says where in it Feast's history of a view lies.
     prefix
         Of topics.
 
@@ -50,12 +49,21 @@ def feast_objects(topology: Topology, batch_path: str, prefix: str = "") -> list
         for plan, declared in zip(stage.views, stage.view_specs, strict=True):
             topic = names.features(declared.name, declared.version)
             source = FileSource(
-                name=f"{declared.feast_name}_rows", path=f"{batch_path.rstrip('/')}/{topic}",
+                name=f"{declared.feast_name}_rows", path=history_path(batch_path, topic),
                 timestamp_field=AS_OF_COLUMN, owner=declared.owner,
             )
             sources.append(source)
             views.append(_feast_view(topology, plan, declared, source, entities))
     return [*entities.values(), *sources, *views]
+
+
+def history_path(batch_path: str, topic: str) -> str:
+    """Return the file with the rows of a view's topic that Feast's point-in-time joins read.
+
+    >>> history_path("var/sink", "flights.features.origin_departures.v1")
+    'var/sink/history/flights.features.origin_departures.v1.parquet'
+    """
+    return f"{batch_path.rstrip('/')}/history/{topic}.parquet"
 
 
 def feast_entities(topology: Topology) -> dict[str, Entity]:

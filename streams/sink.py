@@ -202,8 +202,8 @@ class Sink:
         self._status.write({"role": ROLE, "worker": self._settings.worker, **self.counts, "held": held})
 
 
-def write_whole(path: Path, rows: pa.Table) -> None:
-    """Write a Parquet file that is there whole or not at all.
+def write_whole(path: Path, rows: pa.Table, row_group_size: int | None = None) -> None:
+    """Write a Parquet file that is on the disk whole or not at all.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def write_whole(path: Path, rows: pa.Table) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
-            pq.write_table(rows, file, compression="zstd")
+            pq.write_table(rows, file, compression="zstd", row_group_size=row_group_size)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

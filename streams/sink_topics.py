@@ -3,7 +3,7 @@
 ================  =====================================================  =====================
 topic             columns                                                day of
 ================  =====================================================  =====================
-features.*        the feature row; ``as_of`` for Feast                   as-of
+features.*        the feature row                                        as-of
 rows.*            the answers of all stages side by side, ``entity``     as-of: the event time
 predictions.*     the prediction                                         event time
 source topics     the event's fields, ``_key`` (latin-1)                 event time
@@ -23,13 +23,11 @@ import pyarrow.compute as pc
 from confluent_kafka import Message
 
 from headrace.features import Source
-from headrace.features.feast_repo import AS_OF_COLUMN
 from headrace.features.plan import FoldPlan
 from headrace.features.topology import Topology
 from headrace.features.view import FeatureView
 from headrace.models import Pipeline
 from headrace.schemas.codec import BatchCodec
-from headrace.schemas.records import avro_name
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import bodies, split
@@ -39,7 +37,6 @@ from headrace.streams.feature_rows import FeatureRowReader
 from headrace.streams.scored import AnswerReader, ScoredSource
 
 LOG_PARTITION, LOG_OFFSET, LOG_TIME = "_log_partition", "_log_offset", "_log_time"
-TIES = 1_000_000  # of rows of one millisecond; their order is that of seq, which is counted on from there
 
 
 @dataclass(frozen=True)
@@ -78,31 +75,11 @@ class FeatureRows:
             places.append(np.delete(run, [place for place, _ in bad]))
         rows = pa.Table.from_batches(batches).combine_chunks()
         batch = next(iter(rows.to_batches()), batches[0])
-        as_of = batch.column("_as_of_ms").to_numpy()
-        times = feast_times(as_of, batch.column("_seq").to_numpy())
-        named = pa.RecordBatch.from_arrays([*batch.columns, times], names=[*batch.schema.names, AS_OF_COLUMN])
-        return ReadRows(named, np.concatenate(places), as_of)
+        return ReadRows(batch, np.concatenate(places), batch.column("_as_of_ms").to_numpy())
 
     def groups(self, messages: Sequence[Message]) -> np.ndarray:
         """One group: rows of all schemas are read as the newest."""
         return np.zeros(len(messages), np.int64)
-
-
-def feast_times(as_of_ms: np.ndarray, seq: np.ndarray) -> pa.Array:
-    """Return timestamp[ns]: the as-of time less a fraction of a millisecond that orders rows of the same one.
-
-    Feast takes the row with the latest time at or before the one asked for, and of equal times any (its sort is not
-    stable, so a second column does not help). So equal times are avoided: all rows of a millisecond lie in it in the
-    order of their seq, the last instants of it, so that each counts from that very millisecond on.
-
-    Examples
-    --------
-    >>> feast_times(np.array([5, 5]), np.array([1, 2])).cast(pa.int64()).to_pylist()
-    [4000002, 4000003]
-    """
-    limit_ms = np.iinfo(np.int64).max // TIES - 1  # the years 1678 to 2262 are what Feast's data frames can hold
-    clipped = np.clip(as_of_ms, -limit_ms, limit_ms)
-    return pa.array(clipped * TIES - (TIES - 1) + seq % TIES).cast(pa.timestamp("ns", "UTC"))
 
 
 class Answers:
@@ -222,9 +199,3 @@ def recorded_sources(pipeline: Pipeline) -> list[Source]:
         if model.label is not None and model.label.source is not None:
             found[model.label.source.name] = model.label.source
     return [found[name] for name in sorted(found)]
-
-
-def view_answer_columns(plan: FoldPlan) -> dict[str, str]:
-    """Return the columns of a view in an answer, by what they hold: status, as_of_ms, seq and every feature."""
-    name = avro_name(plan.uid)
-    return {what: f"{name}__{what}" for what in ("status", "as_of_ms", "seq", *plan.feature_names)}
