@@ -2,9 +2,10 @@
 
     topics ─ read committed ─ blocks ─ one file per day, renamed into place ─ commit
 
-Where a block ends follows from the log alone (`sink_files`), and offsets are committed only where one ends: a sink that
-was killed makes the same files again, over those it may have left. A block that is open at a stop is not written; its
-records are read again. At the end of a quiet log a block ends once its period is over and nothing has come for a while.
+A block of records ends at a multiple of offsets, or, at the end of a quiet log, when its first record has waited long
+enough (`sink_files`). Offsets are committed only where a block ends and after its files are in place: a sink that was
+killed makes the same files again, over those it may have left. A block that is open at a stop is not written; its
+records are read again.
 """
 
 import os
@@ -37,7 +38,7 @@ log = getLogger(__name__)
 
 ROLE = "sink"
 BATCH_COUNT, BATCH_WAIT_S = 10_000, 0.2
-QUIET_S = 2.0  # without a record, before a block whose period is over is ended; less where periods are shorter
+QUIET_S = 2.0  # without a record, before a block that has waited long enough is ended: it is not in the middle of a run
 
 
 @dataclass
@@ -46,9 +47,9 @@ class _Block:
 
     first: int
     last: int
-    period: int
     group: int
-    read_s: float                                      # when the last record came
+    since_ms: int                                      # Kafka time of the first record
+    read_s: float = 0.0                                # when the last record was read
     parts: list[tuple[pa.RecordBatch, np.ndarray]] = field(default_factory=list)   # rows, and the time of their day
 
 
@@ -68,8 +69,6 @@ class Sink:
         self._settings, self._names = settings, TopicNames(topology.pipeline, settings.prefix)
         self._readers = topic_readers(topology, pipeline, self._names, Registry(settings.registry))
         self._folder = Path(settings.sink_url)
-        self._period_ms = max(1, int(settings.sink_cut_s * 1000))
-        self._quiet_s = min(QUIET_S, settings.sink_cut_s)
         self._status = StatusFile(status_path)
         self.counts: Counter[str] = Counter(read=0, written=0, unread=0, files=0)
         self._blocks: dict[tuple[str, int], _Block] = {}
@@ -111,21 +110,17 @@ class Sink:
     def _take_group(self, place: tuple[str, int], group: Sequence[Message]) -> None:
         reader = self._readers[place[0]]
         offsets = np.array([m.offset() for m in group], np.int64)
-        periods = np.array([m.timestamp()[1] for m in group], np.int64) // self._period_ms
-        groups = reader.groups(group)
-        open_block = self._blocks.get(place)
-        before = None if open_block is None else (open_block.last, open_block.period, open_block.group)
-        starts = block_starts(offsets, periods, groups, before)
+        groups, opened = reader.groups(group), self._blocks.get(place)
+        starts = block_starts(offsets, groups, None if opened is None else (opened.last, opened.group))
         for begin, end in zip([0, *starts.tolist()], [*starts.tolist(), len(group)], strict=True):
             if begin == end:
                 continue
             if begin in starts:
                 self._end(place)
                 first = int(offsets[begin])
-                self._blocks[place] = _Block(first, first, int(periods[begin]), int(groups[begin]), 0.0)
+                self._blocks[place] = _Block(first, first, int(groups[begin]), group[begin].timestamp()[1])
             block = self._blocks[place]
-            block.last, block.period = int(offsets[end - 1]), max(block.period, int(periods[begin:end].max()))
-            block.read_s = time.monotonic()
+            block.last, block.read_s = int(offsets[end - 1]), time.monotonic()
             self._add(block, place, group[begin:end])
 
     def _add(self, block: _Block, place: tuple[str, int], group: Sequence[Message]) -> None:
@@ -144,8 +139,8 @@ class Sink:
     def _end_quiet_ones(self) -> None:
         now_s, now_ms = time.monotonic(), time.time_ns() // 1_000_000
         for place, block in list(self._blocks.items()):
-            over = now_ms - (block.period + 1) * self._period_ms > self._quiet_s * 1000
-            if over and now_s - block.read_s > self._quiet_s:
+            waited = now_ms - block.since_ms > self._settings.sink_wait_s * 1000
+            if waited and now_s - block.read_s > QUIET_S:
                 self._end(place)
 
     def _end(self, place: tuple[str, int]) -> None:

@@ -2,15 +2,10 @@
 
     <sink_url>/<topic>/day=YYYY-MM-DD/<partition>-<first offset>-<last offset>.parquet
 
-A **block** is a run of records of one partition. It ends before a record that
-
-* belongs to the next `BLOCK_COUNT` offsets,
-* is of a later period of Kafka's own record time than all of the block before it, or
-* is of another group (a topic whose schema may change: another schema).
-
-So a block follows from where it begins and from the log, and a restart, which goes on where a block begins, makes the
-same blocks again. The rows of a block are written into one file per day, all of them named by the offsets of the block:
-ranges of files of one partition and day never overlap.
+A **block** is a run of records of one partition. It ends at every multiple of `BLOCK_COUNT` offsets, where a topic's
+schema changes so that files have to, and where the sink decides that a log is quiet. It is written into one file per
+day, all of them named by the offsets of the block. So a restart, which goes on where a block begins, makes the same
+files again; only the end of a log that was quiet may lie elsewhere then, and what was left there gives way.
 """
 
 import re
@@ -74,36 +69,26 @@ def files_of(topic_folder: Path) -> Iterator[tuple[Range, Path]]:
             yield block, path
 
 
-def block_starts(
-    offsets: np.ndarray, periods: np.ndarray, groups: np.ndarray, before: tuple[int, int, int] | None
-) -> np.ndarray:
+def block_starts(offsets: np.ndarray, groups: np.ndarray, before: tuple[int, int] | None) -> np.ndarray:
     """Return the rows at which a new block begins, int64[k].
 
     Parameters
     ----------
-    offsets, periods, groups : int64[n]
+    offsets, groups : int64[n]
         Of consecutive records of one partition.
-    before : (offset, period, group), optional
-        Of the block that is open: its last offset, its latest period, its group. None: the first row begins one.
+    before : (offset, group), optional
+        Of the last record of the open block. None: the first row begins one.
 
     Examples
     --------
-    >>> block_starts(np.arange(5), np.array([7, 7, 8, 7, 8]), np.zeros(5), None).tolist()
-    [0, 2]
-    >>> block_starts(np.arange(19_998, 20_002), np.array([8, 8, 7, 8]), np.zeros(4), (19_997, 8, 0)).tolist()
+    >>> block_starts(np.arange(19_998, 20_002), np.array([1, 1, 1, 2]), (19_997, 1)).tolist()
     [2, 3]
     """
-    starts: list[int] = []
-    begin, count = 0, len(offsets)
-    if before is not None and count:
-        offset, period, group = before
-        known = np.array([offset]), np.array([period]), np.array([group])
-        joined = [np.concatenate(pair) for pair in zip(known, (offsets, periods, groups), strict=True)]
-        return block_starts(*joined, None)[1:] - 1
-    while begin < count:
-        same = (offsets[begin:] // BLOCK_COUNT == offsets[begin] // BLOCK_COUNT) & (groups[begin:] == groups[begin])
-        end = begin + (int(np.argmin(same)) if not same.all() else len(same))
-        latest = np.maximum.accumulate(periods[begin:end])
-        starts += [begin, *(begin + 1 + np.flatnonzero(np.diff(latest) > 0)).tolist()]
-        begin = end
-    return np.array(starts, np.int64)
+    if not len(offsets):
+        return np.empty(0, np.int64)
+    last, group = (-1, -1) if before is None else before
+    blocks = np.concatenate([[last // BLOCK_COUNT], offsets // BLOCK_COUNT])
+    groups = np.concatenate([[group], groups])
+    begins = (np.diff(blocks) != 0) | (np.diff(groups) != 0)
+    begins[0] |= before is None
+    return np.flatnonzero(begins)

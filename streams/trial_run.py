@@ -221,7 +221,8 @@ def _how_to_use(services: Services, plan: TrialPlan, names: TopicNames, pipeline
         f"export HEADRACE_REDIS={services.redis}",
     ]
     return [
-        "", "Everything stays up until Ctrl-C. In another terminal:", "", *addresses, "",
+        "", "Everything stays up until Ctrl-C. In another terminal:", "", *addresses,
+        f"export HEADRACE_MODELS_DIR={(plan.folder / 'models').absolute()}", "",
         f"produce   {', '.join(sources)}",
         f"consume   {', '.join(public)}",
         f'look up   FeatureStore("{plan.folder / "feast"}").get_online_features(…)',

@@ -27,7 +27,7 @@ from headrace.streams.publish import publish_replay
 from headrace.streams.recorded_set import recorded_set
 from headrace.streams.settings import Settings
 from headrace.streams.sink import Sink
-from headrace.streams.sink_files import files_of
+from headrace.streams.sink_files import Range, file_name, files_of
 from tests.e2e.harness import CUT_MS, END_MS
 
 PARTITIONS, WORKERS = 4, 3   # a run that others look at, too
@@ -53,7 +53,7 @@ def sunk(shop, outcome, tmp_path_factory) -> Sunk:
     publish_replay(shop.labels, names, settings, Registry(settings.registry))
     patch = pytest.MonkeyPatch()
     patch.setattr(sink_files, "BLOCK_COUNT", 500)
-    # First blocks of a day: events of days that are over are written, of what the run wrote today only whole 500s.
+    # Events of long ago are written; of what the run wrote a moment ago only whole blocks are.
     settings = settings.model_copy(update={"sink_url": str(folder)})
     orders, complaints = (f"written.{names.source(name)}" for name in ("orders", "complaints"))
     events = sum(len(one.stamps) for one in (*shop.labels, *shop.events) if one.source.name in ("orders", "complaints"))
@@ -61,10 +61,18 @@ def sunk(shop, outcome, tmp_path_factory) -> Sunk:
     topics = tuple(sorted(first._readers))
     wanted = sum(len(batch) for topic in topics for batch in read_topic(settings, topic))
     assert 0 < first.counts["written"] < wanted
-    short = settings.model_copy(update={"sink_cut_s": 4.0})
+    leave_behind(folder / names.predictions("disputed"))
+    short = settings.model_copy(update={"sink_wait_s": 0.1})
     run_sink(shop, short, lambda sink: sink.counts["written"] + first.counts["written"] >= wanted)
     patch.undo()
     return Sunk(settings, names, folder, topics)
+
+
+def leave_behind(topic: Path) -> None:
+    """Leave what a sink leaves that is killed between its files and its commit: the log was quiet elsewhere then."""
+    last, path = max(files_of(topic), key=lambda found: (found[0].partition, found[0].first))
+    left = Range(last.partition, last.last + 1, last.last + 3)
+    pq.write_table(pq.read_table(path, partitioning=None), path.with_name(file_name(left)))
 
 
 def run_sink(shop, settings, until) -> Sink:

@@ -10,53 +10,46 @@ from headrace.streams.sink import write_whole
 from headrace.streams.sink_files import BLOCK_COUNT, Range, block_starts, file_name, files_of, range_of
 
 
-def naive_starts(offsets, periods, groups, before=None):
+def naive_starts(log):
     """One record at a time."""
-    starts, block = [], before
-    for row, (offset, period, group) in enumerate(zip(offsets, periods, groups, strict=True)):
-        last, latest, same = block if block is not None else (None, None, None)
-        if block is None or offset // BLOCK_COUNT != last // BLOCK_COUNT or period > latest or group != same:
+    starts, before = [], None
+    for row, (offset, group) in enumerate(log):
+        if before is None or offset // BLOCK_COUNT != before[0] // BLOCK_COUNT or group != before[1]:
             starts.append(row)
-            latest = period
-        block = offset, max(latest, period), group
+        before = offset, group
     return starts
 
 
-LOG = st.lists(
-    st.tuples(st.sampled_from([1, 1, 1, 2, 9_000]), st.integers(0, 3), st.sampled_from([7, 7, 7, 8])), max_size=40
-)
+@st.composite
+def logs(draw):
+    steps = draw(st.lists(st.sampled_from([1, 1, 1, 2, 9_000, 45_000]), max_size=40))
+    groups = draw(st.lists(st.sampled_from([7, 7, 7, 8]), min_size=len(steps), max_size=len(steps)))
+    offsets = np.cumsum(np.array(steps, np.int64)) + draw(st.sampled_from([-1, 19_990]))
+    return list(zip(offsets.tolist(), groups, strict=True))
 
 
-def columns(log):
-    steps, periods, groups = (np.array([row[at] for row in log], np.int64) for at in range(3))
-    return np.cumsum(steps) + 19_990, periods, groups
+def starts(log, before=None):
+    offsets, groups = (np.array([row[at] for row in log], np.int64) for at in range(2))
+    return block_starts(offsets, groups, before).tolist()
 
 
-@given(LOG)
+@given(logs())
 def test_blocks_are_those_of_the_naive_rule(log):
-    assert block_starts(*columns(log), None).tolist() == naive_starts(*columns(log))
+    assert starts(log) == naive_starts(log)
 
 
-@given(LOG, st.integers(0, 40))
-def test_it_does_not_matter_where_reading_was_interrupted_within_a_block(log, cut):
-    whole = block_starts(*columns(log), None).tolist()
-    offsets, periods, groups = columns(log)
-    cut = min(cut, len(log))
-    begun = [row for row in whole if row < cut]
-    if not begun:
-        return
-    open_from = begun[-1]
-    before = int(offsets[cut - 1]), int(periods[open_from:cut].max()), int(groups[cut - 1])
-    rest = block_starts(offsets[cut:], periods[cut:], groups[cut:], before) + cut
-    assert begun + rest.tolist() == whole
+@given(logs(), st.integers(1, 40))
+def test_it_does_not_matter_in_which_batches_a_log_was_read(log, cut):
+    head, rest = log[:cut], log[cut:]
+    if head:
+        assert starts(head) + [row + cut for row in starts(rest, head[-1])] == starts(log)
 
 
-@given(LOG)
+@given(logs())
 def test_a_restart_at_the_beginning_of_a_block_makes_the_same_blocks(log):
-    whole = block_starts(*columns(log), None)
-    for begin in whole.tolist():
-        again = block_starts(*(column[begin:] for column in columns(log)), None) + begin
-        assert again.tolist() == whole[whole >= begin].tolist()
+    whole = starts(log)
+    for begin in whole:
+        assert [row + begin for row in starts(log[begin:])] == [row for row in whole if row >= begin]
 
 
 def test_names_say_the_range_and_what_else_lies_there_is_nobodys(tmp_path):
