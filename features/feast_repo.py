@@ -19,6 +19,7 @@ from headrace.features.plan import FoldPlan
 from headrace.features.topology import Topology
 from headrace.features.view import FeatureView as Declared
 from headrace.schemas.errors import DeclarationError
+from headrace.schemas.topics import TopicNames
 
 AS_OF_COLUMN = "as_of"           # the rows' event time in the batch source
 FIELD_TYPES: dict[str, FeastType] = {"string": String, "long": Int64, "int": Int32, "double": Float64}
@@ -26,13 +27,15 @@ VALUE_TYPES = {"string": ValueType.STRING, "long": ValueType.INT64, "int": Value
 STOCK_STORE = "redis"
 
 
-def feast_objects(topology: Topology, batch_path: str) -> list[Entity | FileSource | FeatureView]:
+def feast_objects(topology: Topology, batch_path: str, prefix: str = "") -> list[Entity | FileSource | FeatureView]:
     """Everything ``FeatureStore.apply`` needs to know about a pipeline's views.
 
     Parameters
     ----------
     batch_path
-        Folder (or object storage prefix) whose ``<view>_v<N>`` holds the rows of a view as Parquet.
+        Folder of the offline sink; `history_path` says where in it Feast's history of a view lies.
+    prefix
+        Of topics.
 
     Raises
     ------
@@ -40,17 +43,27 @@ def feast_objects(topology: Topology, batch_path: str) -> list[Entity | FileSour
         Two entities disagree about the type of a join key, or two features would share a field of the store.
     """
     store_views(topology)
-    entities = feast_entities(topology)
+    entities, names = feast_entities(topology), TopicNames(topology.pipeline, prefix)
     sources, views = [], []
     for stage in topology.stages:
         for plan, declared in zip(stage.views, stage.view_specs, strict=True):
+            topic = names.features(declared.name, declared.version)
             source = FileSource(
-                name=f"{declared.feast_name}_rows", path=f"{batch_path.rstrip('/')}/{declared.feast_name}",
+                name=f"{declared.feast_name}_rows", path=history_path(batch_path, topic),
                 timestamp_field=AS_OF_COLUMN, owner=declared.owner,
             )
             sources.append(source)
             views.append(_feast_view(topology, plan, declared, source, entities))
     return [*entities.values(), *sources, *views]
+
+
+def history_path(batch_path: str, topic: str) -> str:
+    """Return the file with the rows of a view's topic that Feast's point-in-time joins read.
+
+    >>> history_path("var/sink", "flights.features.origin_departures.v1")
+    'var/sink/history/flights.features.origin_departures.v1.parquet'
+    """
+    return f"{batch_path.rstrip('/')}/history/{topic}.parquet"
 
 
 def feast_entities(topology: Topology) -> dict[str, Entity]:
@@ -99,18 +112,20 @@ def write_feature_store_yaml(
     return path
 
 
-def apply(folder: Path | str, topology: Topology, *, batch_path: str | None = None) -> FeatureStore:
+def apply(
+    folder: Path | str, topology: Topology, *, batch_path: str | None = None, prefix: str = "",
+) -> FeatureStore:
     """Register a pipeline's views in the repository whose ``feature_store.yaml`` lies in ``folder``.
 
     Views of other versions stay registered: their rows may still be read.
 
     Parameters
     ----------
-    batch_path
+    batch_path, prefix
         As in `feast_objects`; ``<folder>/offline`` if not given.
     """
     store = FeatureStore(repo_path=str(folder))
-    store.apply(feast_objects(topology, batch_path or str(Path(folder).resolve() / "offline")))
+    store.apply(feast_objects(topology, batch_path or str(Path(folder).resolve() / "offline"), prefix))
     return store
 
 

@@ -11,6 +11,7 @@ from headrace.streams.cli_apply import apply
 from headrace.streams.cli_backfill import backfill
 from headrace.streams.cli_common import PipelineOption, instant, told
 from headrace.streams.cli_down import down
+from headrace.streams.cli_explain import explain
 from headrace.streams.cli_init import init
 from headrace.streams.cli_produce import produce
 from headrace.streams.cli_reset import reset
@@ -84,7 +85,7 @@ def trial(
 
 @app.command()
 def run(
-    roles: Annotated[list[str], typer.Argument(help="route, stage, score, write, drift: one or several.")],
+    roles: Annotated[list[str], typer.Argument(help="route, stage, score, write, drift, sink: one or several.")],
     pipeline: PipelineOption,
     status: Annotated[Path, typer.Option(help="Folder for the counts this worker reports.")] = Path("var/status"),
 ) -> None:
@@ -119,6 +120,7 @@ app.command()(up)
 app.command()(status)
 app.command()(down)
 app.command()(reset)
+app.command()(explain)
 
 if __name__ == "__main__":
     sys.exit(app())

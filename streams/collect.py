@@ -63,6 +63,18 @@ def read_table(settings: Settings, topic: str, registry: Registry) -> pa.Table |
     return pa.Table.from_batches(batches) if batches else None
 
 
+def read_batches(settings: Settings, topic: str, registry: Registry) -> Iterator[pa.RecordBatch]:
+    """Yield the committed records of a topic as columns, each batch of one schema."""
+    codecs: dict[int, BatchCodec] = {}
+    for messages in read_topic(settings, topic):
+        values = [m.value() for m in messages]
+        ids = split(values)
+        for schema_id in sorted(set(ids.tolist())):
+            if schema_id not in codecs:
+                codecs[schema_id] = BatchCodec(registry.schema_of(schema_id))
+            yield codecs[schema_id].decode(bodies([values[row] for row in (ids == schema_id).nonzero()[0].tolist()]))
+
+
 def read_records(settings: Settings, topic: str, registry: Registry) -> Iterator[dict]:
     """Yield the decoded Avro records of a topic, in partition order."""
     codecs: dict[int, BatchCodec] = {}

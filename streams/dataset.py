@@ -61,10 +61,11 @@ def replay_scored(
     parts: dict[int, list[ReadyEvents]] = {source: [] for source in scored}
     for source, ready in replay(topology, events, scored, on_output, slab_event_count, last_clock):
         parts[source].append(ready)
-    return {source: ScoredEvents(scored[source], _joined(parts[source])) for source in scored if parts[source]}
+    return {source: ScoredEvents(scored[source], joined(parts[source])) for source in scored if parts[source]}
 
 
-def _joined(parts: Sequence[ReadyEvents]) -> ReadyEvents:
+def joined(parts: Sequence[ReadyEvents]) -> ReadyEvents:
+    """Put consecutive ready events together."""
     return ReadyEvents(
         np.concatenate([p.offsets for p in parts]),
         pa.concat_tables([p.events for p in parts]).combine_chunks(),

@@ -18,7 +18,7 @@ def apply_feast(folder: Path, topology: Topology, settings: Settings) -> Feature
     """Write the repository's configuration and register the pipeline's views; safe to repeat."""
     folder.mkdir(parents=True, exist_ok=True)
     write_feature_store_yaml(folder, store_project(topology.pipeline, settings.prefix), settings.redis)
-    return apply(folder, topology)
+    return apply(folder, topology, batch_path=str(Path(settings.sink_url).resolve()), prefix=settings.prefix)
 
 
 def feast_wanted(folder: Path, topology: Topology, settings: Settings) -> dict[str, str]:

@@ -83,25 +83,38 @@ class Predictor:
 
         `stored` is what was read from the online store, by place of the input in ``layout.expected``.
         """
-        stored = stored or {}
-        values = {place: each.values for place, each in stored.items()}
-        made = self._kernel.score(batch_of(ready), answers_of(self.layout, self._scored, ready, values))
-        batch = self._records(ready, partition, made, now_ms, stored)
+        made = self.score(ready, stored)
+        batch = self.records(ready, partition, made, now_ms, stored)
         keys = [None if k is None else k.encode("latin-1") for k in ready.events.column("_key").to_pylist()]
         return Predicted(made, keys, frame(self._schema_id, self._codec.encode(batch)))
 
-    def _records(
-        self, ready: ReadyEvents, partition: int, made: Scored, now_ms: int, stored: Mapping[int, LookedUp]
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """Columns of a prediction record."""
+        return self._arrow
+
+    def score(self, ready: ReadyEvents, stored: Mapping[int, LookedUp] | None = None) -> Scored:
+        """Score events; `stored` as in `predict`."""
+        values = {place: each.values for place, each in (stored or {}).items()}
+        return self._kernel.score(batch_of(ready), answers_of(self.layout, self._scored, ready, values))
+
+    def records(
+        self, ready: ReadyEvents, partition: int | np.ndarray, made: Scored, now_ms: int | np.ndarray,
+        stored: Mapping[int, LookedUp] | None = None,
     ) -> pa.RecordBatch:
+        """Return the prediction records of scored events; partition and time are one for all, or one each."""
+        stored = stored or {}
         count, events, matrix = len(made.scores), ready.events.combine_chunks(), made.vectors
         event_id = self._source.event_id
-        ids = [prediction_id(self._topic, partition, o, self.digest) for o in ready.offsets.tolist()]
+        partition = np.broadcast_to(np.asarray(partition, np.int32), count)
+        places = zip(partition.tolist(), ready.offsets.tolist(), strict=True)
+        ids = [prediction_id(self._topic, *place, self.digest) for place in places]
         features = pa.StructArray.from_arrays(
             [pa.array(matrix[:, i], from_pandas=True) for i in range(matrix.shape[1])],
             fields=list(self._arrow.field("features").type),
         )
         origin = [
-            repeat(self._source.name, count), repeat(self._topic, count), pa.array(np.full(count, partition, np.int32)),
+            repeat(self._source.name, count), repeat(self._topic, count), pa.array(partition),
             pa.array(ready.offsets), _one(events, "_stamp"),
         ]
         columns = [
@@ -110,7 +123,7 @@ class Predictor:
             repeat(self.model.name, count), repeat(self.digest, count), features,
             *self._views(ready, stored),
             pa.StructArray.from_arrays(origin, fields=list(self._arrow.field("origin").type)),
-            pa.array(np.full(count, now_ms, np.int64)),
+            pa.array(np.broadcast_to(np.asarray(now_ms, np.int64), count)),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self._arrow)
 

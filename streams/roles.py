@@ -1,7 +1,7 @@
 """Run the roles of a pipeline in this process until told to stop.
 
-    route, stage          Faust hosts, in one event loop
-    score, write, drift   loops of their own, each in a thread
+    route, stage                Faust hosts, in one event loop
+    score, write, drift, sink   loops of their own, each in a thread
 
 SIGTERM and SIGINT stop all of them in order: each finishes what it holds, commits and returns. The first role that
 fails stops the others; the process then exits non-zero without committing what the failed role had not delivered.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAUST_ROLES = ("route", "stage")
-LOOP_ROLES = ("score", "write", "drift")
+LOOP_ROLES = ("score", "write", "drift", "sink")
 ROLES = FAUST_ROLES + LOOP_ROLES
 
 # A role works in one thread and fetches in another, which needs the interpreter for microseconds, many times per fetch;
@@ -108,6 +108,10 @@ def _loops(role: str, work: Work) -> list[Callable[[threading.Event], None]]:
             work.pipeline.name, work.artifacts(work.pipeline.models), work.settings, work.status_path("drift")
         )
         return [merger.run]
+    if role == "sink":
+        from headrace.streams.sink import Sink
+
+        return [Sink(work.topology, work.pipeline, work.settings, work.status_path("sink")).run]
     from headrace.streams.scorer import Scorer
 
     loops = []

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     replay: bool = False                        # a replay fills the sources: no promises, marks move the clocks
     state_url: str = "var/state"                # snapshots: a folder
     models_dir: str = "var/models"              # model artifacts, one folder per model
+    sink_url: str = "var/sink"                  # files of the offline sink: a folder
+    sink_wait_s: float = Field(3600.0, gt=0)    # ... which a row of a slow log waits for at most so long
     worker: str = "0"                           # id of this member: static membership and transactional ids
 
     skew_ms: int = Field(10, ge=0)              # a promise stays this far below now: brokers' clocks differ

@@ -138,7 +138,7 @@ def settings_for(services: Services, plan: TrialPlan, **changes: Any) -> Setting
         changes = {"kafka_options": {}, "registry_options": {}} | changes
     return Settings(
         bootstrap=services.bootstrap, registry=services.registry_url, redis=services.redis,
-        state_url=str((plan.folder / "state").absolute()),
+        state_url=str((plan.folder / "state").absolute()), sink_url=str((plan.folder / "sink").absolute()),
         models_dir=str((plan.folder / "models").absolute()),
         **changes | {"prefix": plan.prefix + changes.get("prefix", "")},
     )

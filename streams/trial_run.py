@@ -131,7 +131,7 @@ def _services(plan: TrialPlan, topology: Topology, steps: Steps, keep: bool) -> 
 
 def _make_room(folder: Path) -> None:
     """Make the folder of a trial, and remove what an earlier trial left there: only where one has been."""
-    leftovers = [folder / name for name in ("run", "live", "kept", "state", "services", "feast")]
+    leftovers = [folder / name for name in ("run", "live", "kept", "state", "sink", "services", "feast")]
     marker = folder / ".headrace-trial"
     strange = [path.name for path in leftovers if path.exists() and not marker.exists()]
     if strange:
@@ -225,7 +225,8 @@ def _how_to_use(services: Services, plan: TrialPlan, names: TopicNames, pipeline
         f"export HEADRACE_REDIS={services.redis}",
     ]
     return [
-        "", "Everything stays up until Ctrl-C. In another terminal:", "", *addresses, "",
+        "", "Everything stays up until Ctrl-C. In another terminal:", "", *addresses,
+        f"export HEADRACE_MODELS_DIR={(plan.folder / 'models').absolute()}", "",
         f"produce   {', '.join(sources)}",
         f"consume   {', '.join(public)}",
         f'look up   FeatureStore("{plan.folder / "feast"}").get_online_features(…)',

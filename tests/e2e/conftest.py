@@ -30,6 +30,6 @@ def outcome(shop, services, tmp_path_factory) -> Callable[[int, int], Outcome]:
             reports = running.drift_reports()
             running.cluster.stop()
             disorder = running.stage_counts("overtaken") + running.stage_counts("misaligned")
-            return Outcome(running.findings(), disorder, reports)
+            return Outcome(running.findings(), disorder, reports, running.settings)
 
     return run

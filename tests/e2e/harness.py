@@ -165,6 +165,7 @@ class Outcome:
     findings: dict
     disorder: int                                # records overtaken or misaligned
     drift: dict[tuple[int, str], dict]           # final revisions of drift reports by window and feature
+    settings: Settings                           # its topics stay as long as the services
 
 
 def start(shop: Shop, services: Services, children: Children, prefix: str, folder: Path, *, partitions: int = 1,

@@ -14,10 +14,12 @@ from headrace.models.vector import VectorLayout
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.accounting import Accounting
+from headrace.streams.agreement import Agreement
 from headrace.streams.collect import read_table
 from headrace.streams.dataset import replay_scored
 from headrace.streams.evaluation import Comparison, same_bits
 from headrace.streams.event_files import Events
+from headrace.streams.explaining import Explainer
 from headrace.streams.feast_reads import read_entities
 from headrace.streams.publish import publish_live, steady
 from headrace.streams.recorded import read_recorded
@@ -44,6 +46,7 @@ class LiveFindings:
     swept: dict[str, int]        # by view, stored rows that a sweep wrote
     late: int
     dead_letters: dict[str, int]
+    explained: Agreement         # all predictions, recomputed by `headrace explain`
     releases: int                # outputs of stage cores in the replay: it has folded something
 
 
@@ -161,7 +164,8 @@ class Live:
             len(at) - len(known), same_bits(streamed_matrix(table, layout)[known], matrix[[at[n] for n in known]]),
             feast_parity(topology, last, store, self.stored_versions), self.swept(last),
             sum(late_counts(settings, self.names, topology, self.registry).values()),
-            dead_letters(settings, self.names), releases,
+            dead_letters(settings, self.names), Explainer(shop.pipeline, settings).check_sample(len(ids), 0)[0],
+            releases,
         )
 
 
@@ -170,4 +174,5 @@ def assert_recorded_exactly(found: LiveFindings) -> None:
     assert found.predictions == found.expected > 0
     assert found.duplicates == found.unknown == 0
     assert found.parity.compared > 0 and found.parity.different == 0
+    assert found.explained.holds and found.explained.predictions == found.predictions
     assert found.feast.compared > 0 and found.feast.different == 0

@@ -5,6 +5,7 @@ The trial is a small `make demo ARGS=--keep`: the same pipeline, fewer flights.
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ COMMAND = [
 ]
 PATIENCE_S = 240.0   # a machine shared with others
 EXAMPLE_S = 120.0
-EXPORT = re.compile(r"^export (HEADRACE_[A-Z]+)=(\S+)$", re.MULTILINE)
+EXPORT = re.compile(r"^export (HEADRACE_[A-Z_]+)=(\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,37 @@ def test_stock_feast_reads_the_newest_rows(kept):
     printed = kept.run("look up")
     assert "'dep_delay_mean_1h': [None, None]" in printed, printed   # swept: they left the window long ago
     assert "'count_1h': [0, 0]" in printed, printed
+
+
+@pytest.mark.parametrize("line", [line for line in command_lines() if line.startswith("headrace explain")])
+def test_predictions_are_explained_and_their_bits_agree(kept, line):
+    told = subprocess.run(
+        [sys.executable, "-m", "headrace.streams.cli", *shlex.split(line)[1:]], cwd=kept.folder, text=True,
+        env={**os.environ, **kept.exported}, capture_output=True, timeout=EXAMPLE_S,
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "all bits agree" in told.stdout
+
+
+def test_a_sink_fills_the_history_that_training_sets_and_feast_read(kept):
+    [line] = [line for line in command_lines() if line.startswith("headrace run sink")]
+    with (kept.folder / "sink").open("w") as out:
+        sink = subprocess.Popen(
+            [sys.executable, "-m", "headrace.streams.cli", *shlex.split(line)[1:]], cwd=kept.folder, stdout=out,
+            env={**os.environ, **kept.exported, "HEADRACE_SINK_WAIT_S": "1"}, stderr=subprocess.STDOUT,
+        )
+    try:
+        wanted = ("scheduled", "arrived", "flights.rows.scheduled", "flights.features.origin_departures.v1")
+        deadline = time.monotonic() + PATIENCE_S
+        while not all(list((kept.folder / "var/sink" / topic).glob("day=*/*.parquet")) for topic in wanted):
+            assert sink.poll() is None and time.monotonic() < deadline, (kept.folder / "sink").read_text()
+            time.sleep(0.2)
+    finally:
+        sink.terminate()
+    assert sink.wait(60) == 0, (kept.folder / "sink").read_text()
+    printed = kept.run("history")
+    assert re.search(r"[1-9]\d* rows .*origin_departures__count_1h.*_label", printed), printed
+    assert re.search(r"JFK .* \d+", printed) and "LGA" in printed, printed
 
 
 def test_ctrl_c_ends_a_kept_trial_and_everything_it_started(kept):

@@ -87,6 +87,6 @@ def test_every_folder_and_file_linked_exists():
         assert (ROOT / link).exists(), link
 
 
-@pytest.mark.parametrize("name", ["notebook", "produce", "consume", "look up"])
+@pytest.mark.parametrize("name", ["notebook", "produce", "consume", "look up", "history"])
 def test_examples_are_python(name):
     compile(example(name), f"README.md ({name})", "exec")
