@@ -63,8 +63,8 @@ class Explainer:
         self._models = [each for each in self._models if not any(view.is_stored for view in each.views)]
         if not self._models:
             raise SettingsError(
-                f"pipeline {pipeline.name}, model {model or 'of every name'}: what it read from the online store is in its "
-                "predictions, but no log holds it; only models with stream look-ups can be recomputed"
+                f"pipeline {pipeline.name}, model {model or 'of every name'}: what it read from the online store is in "
+                "its predictions, but no log holds it; only models with stream look-ups can be recomputed"
             )
         self._topology, self._settings = compile_pipeline(pipeline), settings
         self._names, self._registry = TopicNames(pipeline.name, settings.prefix), open_registry(settings)
