@@ -13,7 +13,7 @@ SURFACE = {
         "Label", "ModelSpec", "Pipeline", "category", "compile_pipeline", "day_of_week", "difference", "hour_of_day",
         "number", "ratio",
     },
-    "headrace.streams": {"preview", "training_set"},   # imported when they are asked for
+    "headrace.streams": {"fit", "preview", "scores", "training_set"},   # imported when they are asked for
 }
 
 
