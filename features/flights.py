@@ -39,7 +39,8 @@ origin_weather = FeatureView(
         Last("temp", "6h"), Last("humid", "6h"), Last("wind_speed", "6h"), Last("wind_gust", "6h"),
         Last("precip", "6h"), Last("pressure", "6h"), Last("visib", "6h"),
     ],
-    owner="delays", sweep="10m", ttl="2d", description="The newest observation at this airport, if it is at most six hours old.",
+    owner="delays", sweep="10m", ttl="2d",
+    description="The newest observation at this airport, if it is at most six hours old.",
 )
 carrier_departures = FeatureView(
     "carrier_departures", version=1, source=departed, entity=origin_carrier,
@@ -55,7 +56,8 @@ destination_arrivals = FeatureView(
 aircraft_arrivals = FeatureView(
     "aircraft_arrivals", version=1, source=arrived, entity=aircraft, on={"tailnum": "tailnum"},
     features=[Last("arr_delay", ["2h", "6h", "24h"])],
-    owner="delays", sweep="10m", ttl="2d", description="The delay of the aircraft's last arrival; the window tells its age.",
+    owner="delays", sweep="10m", ttl="2d",
+    description="The delay of the aircraft's last arrival; the window tells its age.",
 )
 aircraft_departures = FeatureView(
     "aircraft_departures", version=1, source=departed, entity=aircraft, on={"tailnum": "tailnum"},
