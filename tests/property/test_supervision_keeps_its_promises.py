@@ -60,9 +60,8 @@ def test_whoever_is_told_to_stop_is_over_in_the_end(history):
         now_s += passed_s
         running = {n for n, w in state.workers.items() if w.phase in (Phase.RUNNING, Phase.STOPPING)}
         state, _ = step(state, now_s, {name: code for name, code in wanted.items() if name in running})
-    killed: set[str] = set()
     for _ in range(4 * len(RANKS)):            # nobody listens; all die of being killed
-        state, actions = step(state, now_s, dict.fromkeys(killed, -9), stop=True)
-        killed = {name for verb, name in actions if verb is Verb.KILL}
+        killed = {name for name, worker in state.workers.items() if worker.phase is Phase.KILLED}
+        state, _ = step(state, now_s, dict.fromkeys(killed, -9), stop=True)
         now_s += POLICY.drain_s
     assert state.over
