@@ -82,7 +82,8 @@ def open_streams(
     return [
         RecordedStream(
             source, names.source(source.topic), settings, registry, until_ms=until_ms,
-            keep=None if keys is None else _concerning(topology, number, keys),
+            # whether an event counts may depend on one of another entity, if the source knows duplicates
+            keep=None if keys is None or source.dedupe_ms is not None else _concerning(topology, number, keys),
         )
         for number, source in enumerate(topology.sources)
     ]

@@ -20,11 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.features.admission import admit
 from headrace.features.columns import int64_of, plain
+from headrace.features.duplicates import Judge
 from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec, Pipeline, compile_pipeline
+from headrace.schemas.errors import DeclarationError
 from headrace.schemas.topics import TopicNames
 from headrace.streams.dataset import joined
 from headrace.streams.event_files import Events
@@ -67,11 +68,17 @@ def recorded_set(
     Raises
     ------
     DeclarationError
-        No such model, or several to choose from.
+        No such model, several to choose from, or one that reads the online store.
     EventFileError
         There are no files of a topic, or they overlap.
     """
     wanted, topology = chosen_model(pipeline, model), compile_pipeline(pipeline)
+    stored = [view.prefix for view in wanted.views if view.is_stored]
+    if stored:
+        raise DeclarationError(
+            f"{wanted.name}: {', '.join(stored)} is read from the online store, so no answer records it; use "
+            "training_set on the history"
+        )
     names, folder = TopicNames(pipeline.name, prefix), Path(sink)
     scored = SinkEvents(wanted.scores, SinkTopic(folder / names.source(wanted.scores.topic)))
     answers = SinkTopic(folder / names.rows(wanted.scores.name))
@@ -118,10 +125,10 @@ def _ready(
 ) -> Iterator[ReadyEvents]:
     """Yield the events of a partition that had arrived before the cut with their answers, in offset order."""
     asking = ScoredSource(topology, topology.source_index(scored.source.name))
-    join = AnswerJoin(asking.asks)
+    join, judge = AnswerJoin(asking.asks), Judge(scored.source)
     blocks = _answer_blocks(topology, asking, answers, partition) if asking.asks else iter(())
     for part in scored.blocks(partition):
-        events, offsets, wants = _admitted(asking, part.between(-MAX_CLOCK, cut_ms))
+        events, offsets, wants = _admitted(asking, judge, part.between(-MAX_CLOCK, cut_ms))
         join.add_events(events, offsets, wants, int(part.rows.column(LOG_OFFSET)[-1].as_py()) + 1)
         while join.waiting_count:
             ready = join.take_ready(join.waiting_count)
@@ -139,8 +146,8 @@ def _ready(
             return
 
 
-def _admitted(asking: ScoredSource, part: Events) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    verdict = admit(part.source, part.rows, part.stamps)
+def _admitted(asking: ScoredSource, judge: Judge, part: Events) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    verdict = judge.admit(part.rows, part.stamps, lambda: part.keys)
     kept = np.flatnonzero(verdict.accepted)
     take = pa.array(kept)
     batch = verdict.batch.take(take)

@@ -15,7 +15,7 @@ import numpy as np
 from headrace.features.kernel.limits import MIN_TIME
 from headrace.features.plan import LIFETIME, FoldPlan, PlannedFeature
 from headrace.features.stage import StageOutput
-from headrace.features.stage_columns import RowColumns
+from headrace.features.stage_columns import NO_SWEEP, RowColumns
 
 SHOWN_COUNT = 10   # events listed per feature; of more the newest
 
@@ -59,6 +59,7 @@ class Trace:
 
     def _add(self, rows: RowColumns) -> None:
         mine = np.fromiter((bytes(key) == self.key for key in rows.entity_key), bool, len(rows.offset))
+        mine &= rows.sweep == NO_SWEEP   # a sweep is no event
         if mine.any():
             self._parts.append((rows.offset[mine], rows.event_time[mine], rows.seq[mine]))
 

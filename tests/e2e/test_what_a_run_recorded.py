@@ -191,8 +191,9 @@ def rows_of(sunk: Sunk, topic: str) -> Iterator[tuple[Path, pa.Table]]:
         yield path, pq.read_table(path, partitioning=None)
 
 
-def test_every_record_is_in_one_file_whatever_the_sink_was_stopped_in(sunk):
-    assert len(sunk.topics) == 4 + 1 + 2 + 1   # views, answers, events scored and of labels, predictions
+def test_every_record_is_in_one_file_whatever_the_sink_was_stopped_in(shop, sunk):
+    views = sum(len(stage.views) for stage in shop.topology.stages)
+    assert len(sunk.topics) == views + 1 + 2 + 1   # views, answers, events scored and of labels, predictions
     for topic in sunk.topics:
         logged = {(m.partition(), m.offset()) for batch in read_topic(sunk.settings, topic) for m in batch}
         written = [
@@ -254,7 +255,7 @@ class AllRows:
             plan = self._topology.stages[stage].views[view]
             for row, key in enumerate(rows.entity_key):
                 found = self.rows.setdefault(plan.uid, {}).setdefault(bytes(key), [])
-                found.append((int(rows.as_of[row]), int(rows.seq[row]), rows.values[row]))
+                found.append((*(int(each[row]) for each in (rows.as_of, rows.seq, rows.sweep)), rows.values[row]))
 
 
 def test_feasts_history_is_the_last_row_as_of_the_time_asked_for(shop, sunk, tmp_path):
@@ -275,7 +276,7 @@ def test_feasts_history_is_the_last_row_as_of_the_time_asked_for(shop, sunk, tmp
                 for at in {*tied[-2:], *random.choice(as_of, 3), as_of[0] - 1, as_of[-1] + 1, random.choice(as_of) - 1}:
                     known = [row for row in rows if row[0] <= at]
                     asked.append((name, int(at)))
-                    expected.append(max(known, key=lambda row: row[:2])[2] if known else None)
+                    expected.append(max(known, key=lambda row: row[:3])[3] if known else None)
                     ties += sum(row[0] == known[-1][0] for row in known) > 1 if known else 0
             frame = pd.DataFrame({
                 join_key: [name for name, _ in asked], "place": np.arange(len(asked)),

@@ -6,17 +6,17 @@ import pytest
 from headrace.features.kernel.limits import MIN_TIME
 from headrace.features.plan import EVENTS, LIFETIME, Agg, PlannedFeature
 from headrace.features.stage import StageOutput
-from headrace.features.stage_columns import RowColumns
+from headrace.features.stage_columns import NO_ORIGIN, NO_SWEEP, RowColumns
 from headrace.streams.traces import Trace, window_events
 
 A, B = b'["a"]', b'["b"]'
 
 
-def output(keys, rows, times, seqs, view=0) -> StageOutput:
+def output(keys, rows, times, seqs, view=0, sweep=NO_SWEEP) -> StageOutput:
     nothing = np.zeros(len(rows), np.int64)
     columns = RowColumns(
         keys, nothing, nothing, np.array(rows), nothing, np.array(times), nothing, np.array(seqs),
-        np.empty((len(rows), 0)),
+        np.full(len(rows), sweep), np.empty((len(rows), 0)),
     )
     return StageOutput({view: columns}, [], None)
 
@@ -31,6 +31,7 @@ def trace():
     found.see(1, output([A, B, A], [10, 11, 12], [100, 100, 140], [1, 1, 2]))
     found.see(0, output([A], [13], [150], [3]))              # another stage
     found.see(1, output([A], [14], [150], [3], view=1))      # another view
+    found.see(1, output([A], [NO_ORIGIN], [140], [2], sweep=160))   # nothing has happened
     found.see(1, output([A, A], [15, 16], [120, 150], [3, 4]))
     return found
 
