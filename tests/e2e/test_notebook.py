@@ -2,17 +2,21 @@
 
 import base64
 import json
+import os
 import re
+import tempfile
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[2] / "infra" / "demo" / "delays.ipynb"
 SHOWS_PLOT = re.compile(r"plt\.subplots\(")
 PNG = b"\x89PNG\r\n"
 PATIENCE_S = 240   # for one cell on a busy machine
+INLINE = "module://matplotlib_inline.backend_inline"   # no display needed: plots are outputs
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +24,11 @@ def ran(tmp_path_factory) -> list[dict]:
     """The code cells after the run; a cell that raises ends it with its traceback."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     folder = tmp_path_factory.mktemp("notebook")
-    NotebookClient(notebook, timeout=PATIENCE_S, resources={"metadata": {"path": folder}}).execute()
+    with tempfile.TemporaryDirectory(prefix="nb") as sockets:   # their paths must be short
+        kernel = AsyncKernelManager(transport="ipc", ip=f"{sockets}/kernel", connection_file=f"{sockets}/kernel.json")
+        environment = os.environ | {"IPYTHONDIR": f"{folder}/ipython", "MPLBACKEND": INLINE}   # nobody's own profile
+        client = NotebookClient(notebook, km=kernel, timeout=PATIENCE_S, resources={"metadata": {"path": folder}})
+        client.execute(env=environment)
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
@@ -64,6 +72,6 @@ def test_the_model_holds_in_the_weeks_after_and_loses_against_the_weeks_it_learn
 
 def test_the_explained_flight_is_one_with_a_high_score(ran):
     explained = ran[-1]
-    assert re.search(r"was late|never arrived|was on time", printed([explained]))
+    assert re.search(r"was (not )?late", printed([explained]))
     (table,) = [output.data["text/plain"] for output in explained.outputs if output.output_type == "execute_result"]
     assert "origin_departures" in table or "aircraft" in table or "weather" in table
