@@ -52,7 +52,7 @@ def carry_out(cluster: Cluster, plan: ResetPlan, tell: Callable[[str], None] = l
     tell("snapshots")
     for path in plan.snapshots:
         path.unlink(missing_ok=True)
-    tell("stage and answer logs")
+    tell("stage logs")
     recreate_topics(admin, anew)
     tell(f"offsets of {stage_group}")
     for group, own in moves.items():

@@ -5,14 +5,15 @@ repaired, it is made again:
 
 * **route** reads the sources again from where the windows of the first event at T begin (from the beginning of the log,
   if a feature looks back for ever);
-* the **stage** and **answer** logs are emptied, snapshots deleted: shards begin with nothing, in a new incarnation,
-  whose rows win in the online store over all rows of before;
+* the **stage** logs are emptied, snapshots deleted: shards begin with nothing, in a new incarnation, whose rows win in
+  the online store over all rows of before;
 * the **scorer** stands at the first event stamped at or after T: what came before is not scored again, though its
-  answers are made again (and ignored), and from T on every event is scored once;
+  answers are made again (and ignored), and from T on every event is scored once. Answers of before are passed over:
+  it goes on at the end of their log;
 * **drift counts** from T on are taken back, so that those of the new predictions count instead.
 
 Predictions made before stay in their topic, new ones follow: ids are functions of event and model, so a consumer who
-keeps the last one per id has the right ones. Feature rows, late events and dead letters follow likewise.
+keeps the last one per id has the right ones. Feature rows, answers, late events and dead letters follow likewise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,7 @@ class ResetPlan:
     moves : sequence of Move
         Offsets of groups, source topics first.
     anew : sequence of Emptied
-        Stage and answer topics.
+        Stage topics.
     cut : sequence of Emptied
         Topics of drift counts.
     snapshots : sequence of Path

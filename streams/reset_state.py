@@ -76,10 +76,12 @@ class Cluster:
             behind = [self._lag(move, log) for move, log in zip(own, logs[source.name], strict=True)]
             lagging += [text for text in behind if text is not None]
             scored_from[source.name] = {move.partition: move.after for move in own}
-            moves += own + [Move(group, *at, committed[at], 0) for at in places[rows]]
+            # answers of before are passed over, not deleted: the sink names its files by their offsets
+            ends = self._any.ends(places[rows])
+            moves += own + [Move(group, *at, committed[at], ends[at]) for at in places[rows]]
         stage = self._committed(self.groups[1], self.stage_topics, places)
         moves += [Move(self.groups[1], *at, before, 0) for at, before in stage.items()]
-        sizes = self._sizes([at for topic in [*self.stage_topics, *self.rows_topics] for at in places[topic]])
+        sizes = self._sizes([at for topic in self.stage_topics for at in places[topic]])
         return ResetPlan(
             self.pipeline.name, at_ms, moves, [Emptied(topic, count) for topic, count in sizes.items()],
             [self._drift(model, scored_from[model.scores.name]) for model in self.pipeline.models],

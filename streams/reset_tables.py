@@ -24,7 +24,7 @@ def tables(plan: ResetPlan) -> list[Table]:
         _row(rest, "", str(path))
     _row(rest, "online store", f"no key is deleted; rows of incarnation {plan.incarnation} will replace all older ones")
     _row(rest, "predictions", "stay; those of events from the time on follow once more, under the same ids")
-    _row(rest, "dead letters, late events, feature rows", "stay; those of what is read again follow once more")
+    _row(rest, "feature rows, answers, late events, dead letters", "stay; those of what is read again follow once more")
     return [offsets, rest]
 
 
