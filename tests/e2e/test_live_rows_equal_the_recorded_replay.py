@@ -105,7 +105,7 @@ def assert_kafka_knows(found: dict, by_files: dict) -> None:
     owners = {(each["name"], each["partition"]): each["owner"] for each in found["reads"] if each["role"] == "route"}
     assert set(owners.values()) == {"0", "1"}
     assert owners == {(e["name"], e["partition"]): e["owner"] for e in by_files["reads"] if e["role"] == "route"}
-    assert 0 < found["counts"]["events"] <= by_files["counts"]["events"]
+    assert found["counts"]["events"] > 0   # a moment later than the files, and what is committed of it
     assert all(shard["slowest"] and shard["held"] is None for shard in found["shards"])
 
 
