@@ -15,7 +15,7 @@ and the later ones are reported again with the same numbers: consumers keep the 
 
 import bisect
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,9 @@ class DriftWindows:
             self._add_counts(window["window_start"], window["stamp_day"], each)
         return Added.ADDED if begin < end else Added.CLOCK
 
-    def due(self, clocks: Mapping[int, int] | None = None) -> list[dict[str, Any]]:
+    def due(
+        self, clocks: Mapping[int, int] | None = None, *, stopped: Callable[[], bool] = lambda: False
+    ) -> list[dict[str, Any]]:
         """Make the reports that the clocks allow and that were not made yet.
 
         Parameters
@@ -93,6 +95,8 @@ class DriftWindows:
         clocks
             Partition -> clock, at most as far as the records added so far reach; default ``self.clocks``. As long as
             a partition is absent nothing is due.
+        stopped
+            Asked before every feature, whose null may have to be simulated: when true, the windows left stay due.
 
         Returns
         -------
@@ -104,11 +108,14 @@ class DriftWindows:
             return []
         clock = min(clocks[partition] for partition in range(self._partitions))
         ready = sorted(each for each in self._waiting if closes_at(*each) <= clock)
-        self._waiting.difference_update(ready)
         reports = []
         for window, revision in ready:
+            report = self._report(window, revision, stopped)
+            if report is None:
+                break
+            self._waiting.discard((window, revision))
             self._reported.setdefault(window, set()).add(revision)
-            reports += self._report(window, revision)
+            reports += report
         return reports
 
     def _add_counts(self, window: int, stamp_day: int, counts: np.ndarray) -> None:
@@ -119,11 +126,14 @@ class DriftWindows:
         # what was reported without these counts is reported again
         self._waiting.update((window, later) for later in self._reported.get(window, ()) if later > revision)
 
-    def _report(self, window: int, revision: int) -> list[dict[str, Any]]:
+    def _report(self, window: int, revision: int, stopped: Callable[[], bool]) -> list[dict[str, Any]] | None:
+        """Return the reports of a window; None when stopped in between."""
         parts = [counts for held, counts in self._counts[window].items() if held <= revision]
         total = np.sum(parts, axis=0, dtype=np.int64)
         reports = []
         for feature, where, null in zip(self._reference.features, self._reference.slices, self._nulls, strict=True):
+            if stopped():
+                return None
             result = compare(total[where], feature, null)
             reports.append({
                 "model": self._model, "model_digest": self._digest, "feature": feature.feature, "kind": feature.kind,

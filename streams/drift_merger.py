@@ -87,7 +87,7 @@ class DriftMerger:
                 outcome = self._windows[record["model"]].add(record)
                 self.counts[outcome.value] += 1
             if messages:
-                self._report()
+                self._report(stop)
                 self._clocks |= {m.topic(): m.timestamp()[1] for m in messages}
             self._show_position()
             if time.monotonic() >= self._next_status:
@@ -104,9 +104,9 @@ class DriftMerger:
             self._consumer.commit(offsets=moved, asynchronous=True)
             self._shown.update({p.topic: p.offset for p in moved})
 
-    def _report(self) -> None:
+    def _report(self, stop: threading.Event) -> None:
         for model, windows in self._windows.items():
-            fresh = [report for report in windows.due() if _identity(report) not in self._reported[model]]
+            fresh = [report for report in windows.due(stopped=stop.is_set) if _identity(report) not in self._reported[model]]
             if not fresh:
                 continue
             batch = pa.RecordBatch.from_pylist(fresh, self._codec.arrow_schema)

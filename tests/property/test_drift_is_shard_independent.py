@@ -116,6 +116,7 @@ def test_a_revision_waits_for_the_slowest_clock_and_comes_once():
     windows.add(record(1, 0, 0, DAY_MS + 5, []))
     assert windows.due() == []                                # partition 0 may still have events of day 0
     windows.add(record(0, 1, 2, DAY_MS + 20, later))          # an event of day 0 that arrived on day 1
+    assert windows.due(stopped=lambda: True) == []            # told to stop: what is due stays due
     reports = windows.due()                                   # both clocks are beyond the end of day 0
     assert [(r["revision"], r["n"], r["feature"]) for r in reports] == [
         (1, 1, "x"), (1, 1, "c"), (1, 1, "__score__")]
