@@ -106,7 +106,8 @@ class DriftMerger:
 
     def _report(self, stop: threading.Event) -> None:
         for model, windows in self._windows.items():
-            fresh = [report for report in windows.due(stopped=stop.is_set) if _identity(report) not in self._reported[model]]
+            due = windows.due(stopped=stop.is_set)
+            fresh = [report for report in due if _identity(report) not in self._reported[model]]
             if not fresh:
                 continue
             batch = pa.RecordBatch.from_pylist(fresh, self._codec.arrow_schema)
