@@ -56,6 +56,7 @@ def run_command(line: str) -> str:
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr(sys, "argv", arguments[1:])
+        patch.delitem(sys.modules, arguments[1], raising=False)   # another test may have imported it
         with pytest.raises(SystemExit) as stopped:
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         assert not stopped.value.code
