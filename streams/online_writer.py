@@ -17,7 +17,7 @@ from logging import getLogger
 from pathlib import Path
 
 import pyarrow as pa
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from redis import Redis
 from redis import exceptions as redis_errors
 from tenacity import (
@@ -43,8 +43,9 @@ from headrace.features.store_guard import write_rows
 from headrace.features.topology import Topology
 from headrace.schemas.buffers import values_of
 from headrace.schemas.topics import TopicNames
-from headrace.streams.errors import CommitError, ServiceError
+from headrace.streams.errors import ServiceError
 from headrace.streams.feature_rows import FeatureRowReader
+from headrace.streams.group_offsets import commit_owned, usable
 from headrace.streams.logs import event
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
@@ -56,11 +57,6 @@ log = getLogger(__name__)
 ROLE = "write"
 BATCH_COUNT = 5_000       # rows per round: bounds memory; at 100,000 rows/s a round takes 50 ms
 STORE_PATIENCE_S = 120.0  # below max.poll.interval.ms (300 s): whoever waits longer is put out of the group anyway
-REBALANCED = {  # another member reads these partitions from the last commit on; the guard makes that harmless
-    KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE,
-}
-NOT_YET = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
-           KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.LEADER_NOT_AVAILABLE}
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,7 @@ class OnlineWriter:
         """Write one batch; False when told to stop while the store was away: then nothing of it counts as written."""
         topics: dict[str, list[Message]] = defaultdict(list)
         for message in messages:
-            if _usable(message):
+            if usable(message, "online writer"):
                 topics[message.topic()].append(message)
         ends: dict[tuple[str, int], int] = {}
         for topic, rows in topics.items():
@@ -201,18 +197,8 @@ class OnlineWriter:
         return True
 
     def _commit(self, consumer: Consumer, places: Sequence[tuple[str, int]]) -> None:
-        owned = {(each.topic, each.partition) for each in consumer.assignment()}
         written = {place: self._written.pop(place) for place in places if place in self._written}
-        offsets = [TopicPartition(*place, offset) for place, offset in written.items() if place in owned]
-        if offsets:
-            try:
-                failed = [each.error for each in consumer.commit(offsets=offsets, asynchronous=False) if each.error]
-            except KafkaException as error:
-                failed = [error.args[0]]
-            for error in failed:
-                if error.code() not in REBALANCED:
-                    raise CommitError(f"group {self._names.group(ROLE)}: offsets not committed: {error}; restart it")
-                log.info(event("commit_overtaken", error=str(error)))
+        commit_owned(consumer, written, self._names.group(ROLE))
         self._report()
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -233,14 +219,3 @@ class OnlineWriter:
         self._status.write({
             "role": ROLE, "worker": self._settings.worker, **self.counts, "partitions": partitions,
         })
-
-
-def _usable(message: Message) -> bool:
-    error = message.error()
-    if error is None:
-        return True
-    if error.code() not in NOT_YET and not error.retriable():
-        where = f"{message.topic()}[{message.partition()}]"
-        raise ServiceError(f"online writer: cannot read {where}: {error}; look at Kafka, then restart the worker")
-    log.warning(event("not_readable_yet", topic=message.topic(), error=str(error)))
-    return False

@@ -20,14 +20,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from headrace.features.topology import Topology
 from headrace.models import Pipeline
 from headrace.schemas.topics import TopicNames
-from headrace.streams.errors import CommitError, ServiceError
-from headrace.streams.logs import event
-from headrace.streams.online_writer import NOT_YET, REBALANCED
+from headrace.streams.errors import ServiceError
+from headrace.streams.group_offsets import commit_owned, usable
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
 from headrace.streams.sink_files import DAY_MS, Range, block_starts, day_folder, file_name, files_of
@@ -102,7 +101,7 @@ class Sink:
     def _take_in(self, messages: Sequence[Message]) -> None:
         groups: dict[tuple[str, int], list[Message]] = defaultdict(list)
         for message in messages:
-            if _usable(message):
+            if usable(message, "sink"):
                 groups[message.topic(), message.partition()].append(message)
         for place, group in groups.items():
             self._take_group(place, group)
@@ -167,18 +166,9 @@ class Sink:
 
     def _commit(self, consumer: Consumer) -> None:
         done, self._done = self._done, {}
-        owned = {(each.topic, each.partition) for each in consumer.assignment()}
-        offsets = [TopicPartition(*place, offset) for place, offset in done.items() if place in owned]
-        if not offsets:
+        if not done:
             return
-        try:
-            failed = [each.error for each in consumer.commit(offsets=offsets, asynchronous=False) if each.error]
-        except KafkaException as error:
-            failed = [error.args[0]]
-        for error in failed:
-            if error.code() not in REBALANCED:
-                raise CommitError(f"group {self._names.group(ROLE)}: offsets not committed: {error}; restart it")
-            log.info(event("commit_overtaken", error=str(error)))
+        commit_owned(consumer, done, self._names.group(ROLE))
         self._report()
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -221,14 +211,3 @@ def write_whole(path: Path, rows: pa.Table, row_group_size: int | None = None) -
     except OSError as error:
         what = f"{path}: not written ({error.strerror})"
         raise ServiceError(f"{what}; make room, or set HEADRACE_SINK_URL, and restart the sink") from error
-
-
-def _usable(message: Message) -> bool:
-    error = message.error()
-    if error is None:
-        return True
-    if error.code() not in NOT_YET and not error.retriable():
-        where = f"{message.topic()}[{message.partition()}]"
-        raise ServiceError(f"sink: cannot read {where}: {error}; look at Kafka, then restart the worker")
-    log.warning(event("not_readable_yet", topic=message.topic(), error=str(error)))
-    return False

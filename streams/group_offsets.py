@@ -1,0 +1,59 @@
+"""What the consumers of a group outside Faust share: which errors pass, and how offsets are committed."""
+
+from collections.abc import Mapping
+from logging import getLogger
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from headrace.streams.errors import CommitError, ServiceError
+from headrace.streams.logs import event
+from headrace.streams.offsets import Partition
+
+log = getLogger(__name__)
+
+REBALANCED = {  # another member reads these partitions from the last commit on
+    KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE,
+}
+NOT_YET = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
+           KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.LEADER_NOT_AVAILABLE}
+
+
+def commit_owned(consumer: Consumer, done: Mapping[Partition, int], group: str) -> None:
+    """Commit next offsets of the partitions that are still this member's. For work that may be done twice: where the
+    group has rebalanced meanwhile, the next owner does it again.
+
+    Raises
+    ------
+    CommitError
+        Anything else went wrong.
+    """
+    owned = {(each.topic, each.partition) for each in consumer.assignment()}
+    offsets = [TopicPartition(*place, offset) for place, offset in done.items() if place in owned]
+    if not offsets:
+        return
+    try:
+        failed = [each.error for each in consumer.commit(offsets=offsets, asynchronous=False) if each.error]
+    except KafkaException as error:
+        failed = [error.args[0]]
+    for error in failed:
+        if error.code() not in REBALANCED:
+            raise CommitError(f"group {group}: offsets not committed: {error}; restart it")
+        log.info(event("commit_overtaken", error=str(error)))
+
+
+def usable(message: Message, who: str) -> bool:
+    """Whether it is a record; if not, an error that passes.
+
+    Raises
+    ------
+    ServiceError
+        It does not pass; `who` cannot read there.
+    """
+    error = message.error()
+    if error is None:
+        return True
+    if error.code() not in NOT_YET and not error.retriable():
+        where = f"{message.topic()}[{message.partition()}]"
+        raise ServiceError(f"{who}: cannot read {where}: {error}; look at Kafka, then restart the worker")
+    log.warning(event("not_readable_yet", topic=message.topic(), error=str(error)))
+    return False
