@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.schemas import columns
-from headrace.schemas.buffers import values_of
+from headrace.schemas.buffers import bytes_of, values_of
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.lint import Node, lint_schema
 from headrace.schemas.reference import RecordReader, RecordWriter
@@ -147,7 +147,8 @@ class BatchCodec:
         if any(column.offset and pa.types.is_nested(column.type) for column in batch.columns):
             batch = batch.take(pa.array(np.arange(batch.num_rows)))  # arrow-rs misplaces slices of nested structs
         try:
-            return _byte_strings(pyruhvro.serialize_record_batch(batch, self._text, 1))
+            chunks = pyruhvro.serialize_record_batch(batch, self._text, 1)
+            return [value for chunk in chunks for value in bytes_of(chunk)]
         except (ValueError, *_panics()) as error:
             raise SchemaError(f"{self.name}: cannot encode the batch: {error}; check its columns") from error
 
@@ -279,18 +280,6 @@ def _fast_schema(text: str) -> pa.Schema | None:
         return pyruhvro.avro_to_arrow_schema(text)
     except (ValueError, *_panics()):
         return None
-
-
-def _byte_strings(chunks: list[pa.BinaryArray]) -> list[bytes]:
-    """The values of binary arrays; five times as fast as ``to_pylist``."""
-    values: list[bytes] = []
-    for chunk in chunks:
-        if len(chunk):
-            _, offsets, content = chunk.buffers()
-            bounds = np.frombuffer(offsets, np.int32, len(chunk) + 1, chunk.offset * 4).tolist()
-            whole = content.to_pybytes() if content is not None else b""
-            values += [whole[first:last] for first, last in zip(bounds, bounds[1:], strict=False)]
-    return values
 
 
 def _panics() -> tuple[type[BaseException], ...]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
 
 from headrace.streams.agreement import Agreement
+from headrace.streams.instants import iso
 
 FIRST_YEAR_MS, LAST_YEAR_MS = -62_135_596_800_000, 253_402_300_799_999  # what a datetime can show
 
@@ -83,7 +83,7 @@ def instant_text(at_ms: int) -> str:
     """
     if not FIRST_YEAR_MS <= at_ms <= LAST_YEAR_MS:
         return f"{at_ms} ms"
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(at_ms)
 
 
 def verdict(agreement: Agreement, gaps: Sequence[str] = ()) -> list[str]:

@@ -1,6 +1,6 @@
 """Times as people read them, and as `cli_common.instant` reads them back."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from headrace.features.durations import UNITS_MS
 
@@ -11,7 +11,8 @@ def iso(at_ms: int) -> str:
     >>> iso(86_400_001)
     '1970-01-02T00:00:00.001Z'
     """
-    return f"{datetime.fromtimestamp(at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+    moment = datetime.fromtimestamp(at_ms // 1000, UTC) + timedelta(milliseconds=at_ms % 1000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def duration_text(length_ms: int) -> str:

@@ -21,7 +21,7 @@ from headrace.features.topology import Topology
 from headrace.models import ModelSpec, Pipeline, compile_pipeline
 from headrace.schemas.errors import DeclarationError
 from headrace.streams.event_streams import FOREVER, EventStream, no_events, open_events
-from headrace.streams.parquet_files import writing
+from headrace.streams.parquet_files import collected
 from headrace.streams.replay import EventParts
 from headrace.streams.training_rows import training_batches
 from headrace.streams.view_rows import preview
@@ -66,13 +66,7 @@ def training_set(
     """
     opened = open_pipeline(pipeline, events, labels, [chosen_model(pipeline, model)], until)
     batches = (batch for _, batch in opened.batches())
-    first = next(batches)
-    if to is None:
-        return pa.Table.from_batches([first, *batches])
-    with writing(Path(to), first.schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    return Path(to)
+    return collected(batches, to)
 
 
 @dataclass(frozen=True)

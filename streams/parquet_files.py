@@ -31,3 +31,17 @@ def writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def collected(batches: Iterator[pa.RecordBatch], to: str | Path | None) -> pa.Table | Path:
+    """Return batches as a table, or write them to a Parquet file, one after another, and return its path.
+
+    The first batch is empty: it brings the schema where no other comes.
+    """
+    first = next(batches)
+    if to is None:
+        return pa.Table.from_batches([first, *batches])
+    with writing(Path(to), first.schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return Path(to)

@@ -32,7 +32,7 @@ from headrace.streams.event_files import Events
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.logs import event
 from headrace.streams.notebook import chosen_model, instant_ms
-from headrace.streams.parquet_files import writing
+from headrace.streams.parquet_files import collected
 from headrace.streams.recompute import pick
 from headrace.streams.scored import AnswerReader, ScoredSource
 from headrace.streams.sink_reading import SinkEvents, SinkTopic, canonical_order
@@ -88,13 +88,7 @@ def recorded_set(
     else:
         cut_ms = instant_ms(until)
     batches = _batches(wanted, topology, scored, answers, labels, cut_ms)
-    first = next(batches)
-    if to is None:
-        return pa.Table.from_batches([first, *batches])
-    with writing(Path(to), first.schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    return Path(to)
+    return collected(batches, to)
 
 
 def _label_events(model: ModelSpec, scored: SinkEvents, folder: Path, names: TopicNames) -> SinkEvents | None:
