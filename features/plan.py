@@ -41,6 +41,7 @@ class PlannedFeature:
     window_ms: int  # LIFETIME = (-inf, t - shift_ms]
     shift_ms: int
     dtype: str      # "long" | "double"
+    parameter: float = 0.0  # what tells it from others of its aggregation
 
 
 @dataclass(frozen=True, eq=False)

@@ -143,7 +143,8 @@ class FeatureView(ByMeaning):
         """What the rows of this view depend on, as JSON values; independent of the order things were written in."""
         plan = self.plan()
         features = {
-            f.name: [f.agg.name, None if f.column == EVENTS else plan.columns[f.column].text, f.window_ms, f.shift_ms]
+            f.name: [f.agg.name, None if f.column == EVENTS else plan.columns[f.column].text, f.window_ms, f.shift_ms,
+                     *([f.parameter] if f.parameter else [])]
             for f in plan.features
         }
         return {
@@ -171,12 +172,12 @@ class FeatureView(ByMeaning):
         """
         scope = self.source.scope(self.name)
         wanted = [
-            (column.text if column is not None else "", feature.agg, window, column)
+            (column.text if column is not None else "", feature.agg, window, column, feature.parameter)
             for feature in self.features
             for column in [feature.column(scope)]
             for window in feature.expand(self.name)
         ]
-        columns = {text: column for text, _, _, column in wanted if column is not None}
+        columns = {text: column for text, _, _, column, _ in wanted if column is not None}
         index = {text: position for position, text in enumerate(sorted(columns))}
         wanted.sort(key=lambda w: (w[0], w[1], w[2].window_ms == LIFETIME, w[2].window_ms, w[2].shift_ms, w[2].name))
         lateness_ms = self.source.allowed_lateness_ms
@@ -189,9 +190,9 @@ class FeatureView(ByMeaning):
             features=tuple(
                 PlannedFeature(
                     window.name, agg, index.get(text, EVENTS), window.window_ms, window.shift_ms,
-                    "long" if agg is Agg.COUNT else "double",
+                    "long" if agg is Agg.COUNT else "double", parameter,
                 )
-                for text, agg, window, _ in wanted
+                for text, agg, window, _, parameter in wanted
             ),
             sweep_ms=self.sweep_ms,
         )

@@ -7,8 +7,9 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from headrace.features.aggregations.rounding import sqrt_of_fraction
 from headrace.features.kernel import exact, expansions
-from headrace.features.kernel.oracle import sqrt_of_fraction, std
+from headrace.features.kernel.oracle import std
 
 LEAST, MOST = 2.0**-400, math.nextafter(2.0**500, 0)
 numbers = st.one_of(

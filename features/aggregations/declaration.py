@@ -1,15 +1,16 @@
-"""Aggregations: what is computed of a key's events, over which windows.
+"""What all aggregations are declared by: an input, windows, a filter, a name; and the algebra each one defines.
 
 ``Mean("dep_delay", ["1h", "3h"])`` declares two features, ``dep_delay_mean_1h`` and ``dep_delay_mean_3h``; no window
 means the key's lifetime (``dep_delay_mean``), ``shift="7d"`` moves the window back (``dep_delay_mean_1h_shift_7d``).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from headrace.features.canonical import ByMeaning
-from headrace.features.durations import duration_ms, is_duration
+from headrace.features.durations import duration_ms
 from headrace.features.expr import Expr, field
 from headrace.features.fields import BOOLEAN, NUMERIC, Scope
 from headrace.features.names import check_feature_name
@@ -30,6 +31,11 @@ class Window:
 @dataclass(frozen=True, eq=False)
 class Aggregation(ByMeaning):
     """An aggregation of one input over some windows.
+
+    A subclass says what it computes as an algebra of *partials*, whatever they are: ``lift`` makes one of an event,
+    ``merge`` joins the partials of two runs of events, the former before the latter in canonical order, ``result`` is
+    the feature. ``merge`` is associative, so a window may be cut anywhere: the compiled kernel does, and equals
+    ``result(merge(lift, lift, ...))`` bit for bit.
 
     Parameters
     ----------
@@ -52,6 +58,32 @@ class Aggregation(ByMeaning):
     name: str | None = None
 
     agg: ClassVar[Agg]
+
+    def lift(self, x: float, at: int) -> Any:
+        """The partial of one event: its value, not null, and its event time, ms."""
+        raise NotImplementedError
+
+    def merge(self, before: Any, after: Any) -> Any:
+        """The partial of all events of two."""
+        raise NotImplementedError
+
+    def result(self, partial: Any, at: int) -> float:
+        """The feature at time ``at``, ms, of at least one event; NaN = null."""
+        raise NotImplementedError
+
+    @property
+    def of_nothing(self) -> float:
+        """The feature of no event; NaN = null."""
+        return math.nan
+
+    def add(self, partial: Any, x: float, at: int) -> Any:
+        """``partial`` and one event after it."""
+        return self.merge(partial, self.lift(x, at))
+
+    @property
+    def parameter(self) -> float:
+        """The one number that tells this aggregation from others of its kind; 0 where there is none."""
+        return 0.0
 
     def __init__(self, input, windows=None, *, shift=None, where=None, name=None) -> None:
         written = {
@@ -113,50 +145,3 @@ class Aggregation(ByMeaning):
         if self.where is None:
             return value
         return When("when", Literal(1.0) if value is None else value, self.where)
-
-
-class Count(Aggregation):
-    """``Count()``, ``Count(windows)``: events. ``Count("x", windows)``: events whose ``x`` is not null."""
-
-    agg = Agg.COUNT
-
-    def __init__(self, input=None, windows=None, *, shift=None, where=None, name=None) -> None:
-        if windows is None and not isinstance(input, Expr) and (is_duration(input) or isinstance(input, list | tuple)):
-            input, windows = None, input  # no field is called 1h
-        super().__init__(input, windows, shift=shift, where=where, name=name)
-
-
-class Sum(Aggregation):
-    """The correctly rounded sum; 0 for none."""
-
-    agg = Agg.SUM
-
-
-class Mean(Aggregation):
-    """The mean; null for none."""
-
-    agg = Agg.MEAN
-
-
-class Min(Aggregation):
-    """The smallest value; null for none."""
-
-    agg = Agg.MIN
-
-
-class Max(Aggregation):
-    """The largest value; null for none."""
-
-    agg = Agg.MAX
-
-
-class Std(Aggregation):
-    """The sample standard deviation; null below two values."""
-
-    agg = Agg.STD
-
-
-class Last(Aggregation):
-    """The value of the newest event that has one; null for none."""
-
-    agg = Agg.LAST
