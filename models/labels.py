@@ -5,8 +5,9 @@ the cut (stamp <= cut); nothing else is ever used. Per form of ``Label``:
 
 (a) a field of the scored event: known from ``t + known_after``.
 (b) another source joined on a key: among the seen events of the key with event time <= t + known_after the last one in
-    canonical order counts, as soon as it is seen. While there is none the label is unknown until ``t + known_after``
-    and ``absent`` from then on.
+    canonical order counts. Without ``absent`` it does as soon as it is seen, and while there is none the label is
+    unknown. With ``absent``, what a missing event means, all labels are unknown until ``t + known_after``: if those
+    that come were taken at once, just before the cut all known labels would be of events that came.
 (c) ``within``: 1 if the key has a seen event in (t, t + within] for which the value is true, else 0; unknown until
     t + max(within, known_after). A 1 is *not* taken earlier: just before the cut all known labels would be ones.
 
@@ -118,7 +119,8 @@ class LabelJoin:
         values = np.full(len(keys), np.nan)
         values[there] = self._last[end[there] - 1]
         if label.absent is not None:
-            values[~there & settled] = float(label.absent)
+            values[~there] = float(label.absent)
+            values[~settled] = np.nan
         return values
 
     def _last_values(self, rows: np.ndarray, events: Events) -> np.ndarray:

@@ -24,7 +24,7 @@ class Label(ByMeaning):
     - ``Label(value="fraud")``: a field of the scored event, known ``known_after`` its event time;
     - ``Label(arrived, on="flight_id", value=field("arr_delay") >= 15, known_after="24h")``: the last event of another
       source with the same key, if it is there ``known_after`` the scored event's time; ``absent`` is the label where
-      there is none (None: such events are not used);
+      there is none (None: such events are not used, and the others as soon as theirs is there);
     - ``Label(orders, on="customer_id", value=field("total") > 0, within="7d")``: whether the key has an event for which
       ``value`` is true in (t, t + within].
 

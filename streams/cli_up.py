@@ -16,6 +16,7 @@ def up(
     embedded: Annotated[bool, typer.Option("--embedded", help="Kafka, registry and Valkey too; empty.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes of every stateful role.")] = 1,
     compact: Annotated[bool, typer.Option("--compact", help="Several roles per process: for a laptop.")] = False,
+    sink: Annotated[bool, typer.Option("--sink", help="The offline sink too: all that happens as Parquet.")] = False,
     partitions: Annotated[int, typer.Option(min=1, help="Of the topics made with --embedded.")] = 2,
     folder: FolderOption = FOLDER,
     detach: Annotated[bool, typer.Option("--detach", help="Return when all workers have reported.")] = False,
@@ -30,12 +31,12 @@ def up(
             from headrace.streams.up import UpPlan, run_up
 
             start_logging()
-            run_up(UpPlan(pipeline, folder, workers, compact, embedded, partitions), _tell)
+            run_up(UpPlan(pipeline, folder, workers, compact, embedded, partitions, sink), _tell)
             return
         from headrace.streams.detached import start_detached
         from headrace.streams.up_folder import UpFolder
 
-        flags = [name for name, given in (("--embedded", embedded), ("--compact", compact)) if given]
+        flags = [name for name, given in (("--embedded", embedded), ("--compact", compact), ("--sink", sink)) if given]
         numbers = ["--workers", str(workers), "--partitions", str(partitions)]
         chosen = UpFolder(folder)
         start_detached(["--pipeline", pipeline, *flags, *numbers, "--folder", str(chosen)], chosen)

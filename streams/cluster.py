@@ -14,7 +14,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.supervision import Actions, Phase, Supervision, Verb, Worker, step
 
 POLL_S = 0.05
-FLOW = ("route", "stage", "score", "write", "drift")   # the order in which roles are stopped
+FLOW = ("route", "stage", "score", "write", "drift", "sink")   # the order in which roles are stopped
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,20 @@ class WorkerPlan:
         return min(FLOW.index(role) if role in FLOW else len(FLOW) for role in self.roles)
 
 
-def default_plan(workers: int) -> list[WorkerPlan]:
-    """Return the processes of a run: `workers` of each stateful role; one for store and drift together."""
+def default_plan(workers: int, sink: bool = False) -> list[WorkerPlan]:
+    """Return the processes of a run: `workers` of each stateful role; one for all that follows, the sink if wanted."""
     plan = [WorkerPlan((role,), str(n)) for role in ("stage", "route", "score") for n in range(workers)]
-    return [*plan, WorkerPlan(("write", "drift"), "0")]
+    return [*plan, WorkerPlan(_behind(sink), "0")]
 
 
-def compact_plan(workers: int) -> list[WorkerPlan]:
+def compact_plan(workers: int, sink: bool = False) -> list[WorkerPlan]:
     """Return the fewest processes for a number of members per role: a process costs some seconds of imports."""
     plan = [WorkerPlan(("route", "stage", "score"), str(n)) for n in range(workers)]
-    return [WorkerPlan((*plan[0].roles, "write", "drift"), "0"), *plan[1:]]
+    return [WorkerPlan((*plan[0].roles, *_behind(sink)), "0"), *plan[1:]]
+
+
+def _behind(sink: bool) -> tuple[str, ...]:
+    return ("write", "drift", "sink") if sink else ("write", "drift")
 
 
 class Cluster:

@@ -16,10 +16,12 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace.features.topology import Topology
+from headrace.models import Pipeline
 from headrace.schemas.topics import TopicNames
 from headrace.streams.clocks import clocks_of
 from headrace.streams.offsets import Partition
 from headrace.streams.settings import Settings
+from headrace.streams.sink_topics import sink_topics
 from headrace.streams.status import now_ms
 
 REQUEST_TIMEOUT_S = 5.0
@@ -32,7 +34,7 @@ class Reads:
     Attributes
     ----------
     role : str
-        ``route``, ``stage``, ``score.<source>``, ``write``, ``drift``.
+        ``route``, ``stage``, ``score.<source>``, ``write``, ``drift``, ``sink``.
     group : str
     topics : mapping of topic to str
         To the name that status files use in place of the topic: a source's own name.
@@ -43,8 +45,8 @@ class Reads:
     topics: Mapping[str, str]
 
 
-def reads_of(topology: Topology, models: Sequence[str], prefix: str) -> list[Reads]:
-    """Return what every group of a pipeline reads, in the order of the flow."""
+def reads_of(topology: Topology, pipeline: Pipeline, prefix: str) -> list[Reads]:
+    """Return what every group of a pipeline reads, in the order of the flow; that of the sink even if there is none."""
     names = TopicNames(topology.pipeline, prefix)
     sources = {names.source(source.topic): source.name for source in topology.sources}
     stages = [names.stage(stage.entity.name) for stage in topology.stages]
@@ -56,7 +58,9 @@ def reads_of(topology: Topology, models: Sequence[str], prefix: str) -> list[Rea
         found.append(Reads(f"score.{source.name}", names.group(f"score.{source.name}"),
                            {events: source.name, rows: rows}))
     found.append(Reads("write", names.group("write"), _own(views)))
-    return [*found, Reads("drift", names.group("drift"), _own([names.drift_counts(model) for model in models]))]
+    counts = [names.drift_counts(model.name) for model in pipeline.models]
+    found.append(Reads("drift", names.group("drift"), _own(counts)))
+    return [*found, Reads("sink", names.group("sink"), _own(sink_topics(topology, pipeline, names)))]
 
 
 def _own(topics: Sequence[str]) -> dict[str, str]:
@@ -127,14 +131,14 @@ class Observer:
     Parameters
     ----------
     topology : Topology
-    models : sequence of str
+    pipeline : Pipeline
     settings : Settings
     status_folder : Path
         Need not exist.
     """
 
-    def __init__(self, topology: Topology, models: Sequence[str], settings: Settings, status_folder: Path) -> None:
-        self.reads = reads_of(topology, models, settings.prefix)
+    def __init__(self, topology: Topology, pipeline: Pipeline, settings: Settings, status_folder: Path) -> None:
+        self.reads = reads_of(topology, pipeline, settings.prefix)
         names = TopicNames(topology.pipeline, settings.prefix)
         self._side = [names.dead_letters, *(names.late(source.name) for source in topology.sources)]
         self._folder, self._settings = status_folder, settings

@@ -37,6 +37,7 @@ log = getLogger(__name__)
 
 ROLE = "sink"
 BATCH_COUNT, BATCH_WAIT_S = 10_000, 0.2
+STATUS_EVERY_S = 1.0
 QUIET_S = 2.0  # without a record, before a block that has waited long enough is ended: it is not in the middle of a run
 
 
@@ -72,6 +73,7 @@ class Sink:
         self.counts: Counter[str] = Counter(read=0, written=0, unread=0, files=0)
         self._blocks: dict[tuple[str, int], _Block] = {}
         self._done: dict[tuple[str, int], int] = {}   # next offsets: their files are in place, not committed yet
+        self._next_report_s = 0.0
         self._begun: set[tuple[str, int]] = set()     # partitions that have written a block since they were assigned
 
     def run(self, stop: threading.Event) -> None:
@@ -94,6 +96,8 @@ class Sink:
                 self._take_in(consumer.consume(BATCH_COUNT, BATCH_WAIT_S))
                 self._end_quiet_ones()
                 self._commit(consumer)
+                if time.monotonic() > self._next_report_s:
+                    self._report()
         finally:
             consumer.close()
             self._report()
@@ -183,6 +187,7 @@ class Sink:
             self._begun.discard(place)
 
     def _report(self) -> None:
+        self._next_report_s = time.monotonic() + STATUS_EVERY_S
         held = sum(len(rows) for block in self._blocks.values() for rows, _ in block.parts)
         self._status.write({"role": ROLE, "worker": self._settings.worker, **self.counts, "held": held})
 

@@ -13,8 +13,9 @@ Beside them every row says where it lies in its topic: ``_log_partition``, ``_lo
 record's own Kafka time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -176,19 +177,30 @@ def topic_readers(
     topology: Topology, pipeline: Pipeline, names: TopicNames, registry: Registry
 ) -> Mapping[str, TopicReader]:
     """Return the topics that the sink writes: rows, answers, predictions; events scored, and those labels come from."""
-    readers: dict[str, TopicReader] = {}
+    return {topic: reader(registry) for topic, reader in _makers(topology, pipeline, names).items()}
+
+
+def sink_topics(topology: Topology, pipeline: Pipeline, names: TopicNames) -> list[str]:
+    """Return the names of these topics."""
+    return list(_makers(topology, pipeline, names))
+
+
+def _makers(
+    topology: Topology, pipeline: Pipeline, names: TopicNames
+) -> dict[str, Callable[[Registry], TopicReader]]:
+    makers: dict[str, Callable[[Registry], TopicReader]] = {}
     for stage in topology.stages:
         for plan, view in zip(stage.views, stage.view_specs, strict=True):
-            readers[names.features(view.name, view.version)] = FeatureRows(plan, view, registry)
+            makers[names.features(view.name, view.version)] = partial(FeatureRows, plan, view)
     for number in topology.scored:
         if ScoredSource(topology, number).asks:
-            readers[names.rows(topology.sources[number].name)] = Answers(topology, number, registry)
+            makers[names.rows(topology.sources[number].name)] = partial(Answers, topology, number)
     for source in recorded_sources(pipeline):
         topic = names.source(source.topic)
-        readers[topic] = SourceEvents(source, topic, registry)
+        makers[topic] = partial(SourceEvents, source, topic)
     for model in pipeline.models:
-        readers[names.predictions(model.name)] = PredictionRows(registry)
-    return readers
+        makers[names.predictions(model.name)] = PredictionRows
+    return makers
 
 
 def recorded_sources(pipeline: Pipeline) -> list[Source]:

@@ -36,6 +36,7 @@ from headrace.streams.status_reads import MEMBERLESS, read_by
 VERSION = 1
 STAGE_COUNTS = ("applied", "answered", "late", "too_late", "filtered", "duplicate", "overtaken", "misaligned")
 ROUTE_COUNTS = ("events", "keyless", "missing")
+OPTIONAL = "sink"   # not every pipeline has one
 
 
 def report(
@@ -53,6 +54,7 @@ def report(
         An earlier look; without one, or if nothing has been written since, rates are unknown.
     now : Look
     """
+    reads = [each for each in reads if each.role != OPTIONAL or _at_work(each.role, now)]
     running = processes(now.files, now.up, now.at_ms)
     pids = {process["pid"] for process in running}
     files = {name: file for name, file in now.files.items() if file["process"]["pid"] in pids}
@@ -74,6 +76,14 @@ def report(
         "processes": running, "roles": _roles(reads, readings), "reads": readings, "shards": of_shards,
         "heads": of_heads, "counts": counted,
     }
+
+
+def _at_work(role: str, now: Look) -> bool:
+    """Whether a role is there or has been."""
+    reported = any(role_of(name, file) == role for name, file in now.files.items())
+    committed = any(place.committed is not None for place in now.places.get(role, {}).values())
+    supervised = now.up is not None and any(role in worker["roles"] for worker in now.up["workers"])
+    return reported or committed or supervised or bool(now.members.get(role))
 
 
 def _members_elsewhere(now: Look) -> bool:
@@ -123,6 +133,8 @@ def _counts(files: Mapping[str, Mapping[str, Any]], now: Look) -> dict[str, Any]
         **{what: None if score is None else score[what] for what in ("predictions", "refused", "aborted", "waiting")},
         "rows_written": None if write is None else write["applied"],
         "rows_unread": None if write is None else write["unread"],
+        **({"sink_written": by_role["sink"]["written"], "sink_unread": by_role["sink"]["unread"]}
+           if "sink" in by_role else {}),
         "drift_reports": by_role["drift"]["reports"] if "drift" in by_role else None,
         "records_written": dict(now.ends),
     }

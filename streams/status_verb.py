@@ -55,8 +55,7 @@ class Watch:
                   tuple(topology.sources[number].name for number in stage.sources))
             for stage in topology.stages
         ]
-        models = [model.name for model in found.models]
-        self._observer = Observer(topology, models, settings, status_folder or folder.status)
+        self._observer = Observer(topology, found, settings, status_folder or folder.status)
         self._before: Look | None = None
 
     def look(self) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class UpPlan:
         Kafka, registry and Valkey as well, empty, with the pipeline's topics.
     partitions : int
         Of those topics.
+    sink : bool
+        The offline sink as well.
     """
 
     pipeline: str
@@ -54,6 +56,7 @@ class UpPlan:
     compact: bool = False
     embedded: bool = False
     partitions: int = 2
+    sink: bool = False
 
 
 def run_up(plan: UpPlan, tell: Tell) -> None:
@@ -104,7 +107,7 @@ def _run(plan: UpPlan, folder: UpFolder, record: StatusFile, facts: dict, tell: 
             plans = topic_plans(topology, pipeline, settings, plan.partitions)
             Offsets(settings, "headrace.up").require([each.name for each in plans])
         facts |= {"bootstrap": settings.bootstrap, "prefix": settings.prefix}
-        plans = (compact_plan if plan.compact else default_plan)(plan.workers)
+        plans = (compact_plan if plan.compact else default_plan)(plan.workers, plan.sink)
         tell(f"starting {len(plans)} process(es): {', '.join(each.name for each in plans)}")
         cluster = Cluster(children, plan.pipeline, settings, folder.path)
         supervisor = Supervisor(cluster, plans, record, facts, services if plan.embedded else None)

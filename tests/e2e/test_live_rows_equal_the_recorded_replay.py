@@ -80,14 +80,14 @@ def send_odd_ones(live: Live) -> None:
 
 def seen(running: Running, folder: Path) -> dict:
     """Report on a run: by its status files, or from a folder without any, by Kafka alone."""
-    topology, settings = running.shop.topology, running.settings
+    topology, pipeline, settings = running.shop.topology, running.shop.pipeline, running.settings
     names = TopicNames(topology.pipeline, settings.prefix)
     stages = [
         Stage(stage.entity.name, names.stage(stage.entity.name), tuple(topology.sources[n].name for n in stage.sources))
         for stage in topology.stages
     ]
-    look = Observer(topology, ["disputed"], settings, folder).look(None)
-    return report("shop", reads_of(topology, ["disputed"], settings.prefix), stages, None, look)
+    look = Observer(topology, pipeline, settings, folder).look(None)
+    return report("shop", reads_of(topology, pipeline, settings.prefix), stages, None, look)
 
 
 def assert_named(found: dict, worker: str) -> None:

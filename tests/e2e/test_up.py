@@ -63,8 +63,8 @@ def up(shop, services, tmp_path_factory) -> Iterator[Up]:
     prepare(shop.trained, settings, plan)
     chosen = {name: getattr(settings, name) for name in ("bootstrap", "registry", "redis", "prefix", "models_dir")}
     one = Up(folder, {f"HEADRACE_{name.upper()}": value for name, value in chosen.items()}
-             | {"HEADRACE_STATE_URL": str(folder.path / "mine")})
-    ran = one.run("up", "--pipeline", REFERENCE, "--compact", "--detach")
+             | {"HEADRACE_STATE_URL": str(folder.path / "mine"), "HEADRACE_SINK_URL": str(folder.path / "sink")})
+    ran = one.run("up", "--pipeline", REFERENCE, "--compact", "--sink", "--detach")
     assert ran.returncode == 0, ran.stderr
     yield one
     if (pid := folder.holder()) is not None:
@@ -89,6 +89,7 @@ def test_a_killed_worker_is_started_again_and_status_says_so(up):
     assert (process["state"], process["restarts"], process["exit_code"]) == ("running", 1, -signal.SIGKILL)
     assert found["version"] == 1 and len(found["shards"]) == 3
     assert all(each["owner"] == "0" for each in found["reads"] if each["role"] in ("route", "stage"))
+    assert {each["role"] for each in found["roles"]} >= {"route", "stage", "write", "drift", "sink"}
 
 
 def _pid(path: Path) -> int:

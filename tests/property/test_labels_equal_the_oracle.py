@@ -47,7 +47,9 @@ def oracle(label: Label, scored: Events, events: Events | None, cut: int) -> lis
             value = any(truth(o["y"]) for o, time in matching if t < time <= t + label.within_ms) if settled else None
         else:
             in_time = [o for o, time in matching if time <= t + label.known_after_ms]
-            value = truth(in_time[-1]["y"]) if in_time else (label.absent if settled else None)
+            value = truth(in_time[-1]["y"]) if in_time else label.absent
+            if label.absent is not None and not settled:
+                value = None
         result.append(math.nan if value is None else float(value))
     return result
 

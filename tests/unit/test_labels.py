@@ -70,6 +70,12 @@ def test_absent_is_the_label_only_when_nothing_came_in_time():
     assert at(label, scored, events((4, "a", 20.0)), 3, 9) == [0.0, 0.0]  # too late to count
 
 
+def test_with_absent_no_label_is_known_early_or_just_before_the_cut_all_would_be_of_one_kind():
+    label = Label(ARRIVED, on="k", value=field("delay") >= 15, known_after="3h", absent=False)
+    scored = events((0, "a", None))
+    assert np.array_equal(at(label, scored, events((1, "a", 20.0)), 2.9, 3), [NAN, 1.0], equal_nan=True)
+
+
 def test_without_absent_a_missing_event_stays_unknown():
     label = Label(ARRIVED, on="k", value=field("delay") >= 15, known_after="3h")
     assert np.isnan(at(label, events((0, "a", None)), events((1, "b", 20.0)), 99)).all()

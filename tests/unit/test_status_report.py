@@ -17,6 +17,7 @@ READS = [
     Reads("route", "g.route", {"t.orders": "orders", "t.rates": "rates"}),
     Reads("stage", "g.stage", {"g.stage.customer": "g.stage.customer"}),
     Reads("score.orders", "g.score.orders", {"t.orders": "orders", "g.rows.orders": "g.rows.orders"}),
+    Reads("sink", "g.sink", {"t.orders": "t.orders"}),
 ]
 STAGES = [Stage("customer", "g.stage.customer", ("orders", "rates"))]
 
@@ -93,6 +94,19 @@ def test_rates_are_made_of_two_looks_and_unknown_with_one():
     assert roles["route"] == 500.0 and roles["score.orders"] == 500.0
     without = [replace(look, files={}) for look in (looked(T, orders=100), looked(T + 2_000, orders=1_100))]
     assert of(told(*without), "route", "orders")["per_s"] == 500.0
+
+
+def test_the_sink_is_shown_where_there_is_one_and_missed_by_nobody_where_there_is_none():
+    look = looked(T)
+    look = replace(look, places={**look.places, "sink": {("t.orders", 0): Place(100, T - 100, None)}})
+    assert {each["role"] for each in told(None, look)["roles"]} == {"route", "stage", "score.orders"}
+    behind = replace(look, places={**look.places, "sink": {("t.orders", 0): Place(100, T - 100, 60)}})
+    found = told(None, behind)
+    assert of(found, "sink", "t.orders")["lag"] == 40
+    assert "nobody reads 1 partition(s) of sink: t.orders" in found["problems"]
+    file = {"role": "sink", "worker": "0", "read": 60, "written": 59, "unread": 1, "files": 2, "process": process(3, T)}
+    counts = told(None, replace(behind, files={**look.files, "sink-0": file}))["counts"]
+    assert (counts["sink_written"], counts["sink_unread"]) == (59, 1)
 
 
 def test_counts_are_sums_by_reason():
