@@ -7,7 +7,9 @@ from headrace.features.fields import FieldType
 from headrace.features.names import check_name
 from headrace.schemas.errors import DeclarationError
 
-_WIRE = {str: "string", int: "long"}  # never float: 0.1 + 0.2 is nobody's key
+# never float: 0.1 + 0.2 is nobody's key
+_WIRE = {str: "string", int: "long", "string": "string", "long": "long", "int": "int"}
+_WORDS = {"string": "text", "long": "a whole number", "int": "a whole number of 32 bits"}
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Entity:
     name
         Names the stage topic; unique in a pipeline.
     keys
-        Join key name to ``str`` or ``int``, in the order they have in the Kafka key.
+        Join key name to ``str`` or ``int``, in the order they have in the Kafka key. An ``int`` is 64 bits wide, Int64
+        in Feast; ``"int"`` is one of 32 bits, Feast's Int32, whose fields must be Avro ints.
 
     Examples
     --------
@@ -28,7 +31,7 @@ class Entity:
     """
 
     name: str
-    keys: Mapping[str, type]  # held as a tuple of pairs
+    keys: Mapping[str, type | str]  # held as a tuple of pairs
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -38,9 +41,9 @@ class Entity:
             raise DeclarationError(f'entity {self.name}: no join key; expected e.g. {{"{self.name}_id": str}}')
         for key, kind in pairs:
             check_name(key, f"entity {self.name}: join key")
-            if kind not in _WIRE:
+            if not isinstance(kind, type | str) or kind not in _WIRE:
                 written = getattr(kind, "__name__", repr(kind))
-                raise DeclarationError(f"entity {self.name}: join key {key} is {written}; expected str or int")
+                raise DeclarationError(f'entity {self.name}: join key {key} is {written}; expected str, int or "int"')
         object.__setattr__(self, "keys", pairs)
 
     @property
@@ -50,16 +53,17 @@ class Entity:
 
     @property
     def key_types(self) -> dict[str, str]:
-        """Join key to "string" or "long", in Kafka key order."""
+        """Join key to "string", "long" or "int" (32 bits), in Kafka key order."""
         return {key: _WIRE[kind] for key, kind in self.keys}
 
     def check_key(self, key: str, field: str, found: FieldType, where: str, source: str) -> None:
         """Raise DeclarationError unless a field can give this join key."""
         wanted = self.key_types[key]
-        if (wanted == "string" and found.kind != "string") or (wanted == "long" and not found.integer):
-            kind = "text" if wanted == "string" else "a whole number"
+        whole = found.integer and (wanted == "long" or found.bits == 32)
+        if not (found.kind == "string" if wanted == "string" else whole):
             raise DeclarationError(
-                f'{where}: join key {key} of {self.name} is {kind}, but field "{field}" in {source} is a {found}'
+                f'{where}: join key {key} of {self.name} is {_WORDS[wanted]}, '
+                f'but field "{field}" in {source} is a {found}'
             )
 
     def meaning(self) -> dict:

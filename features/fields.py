@@ -33,6 +33,7 @@ class FieldType:
     wire: str | None         # "long" | "double" | "boolean" | "string"; None for "other"
     nullable: bool = False
     unit: str | None = None  # of a time: "ms" | "us"
+    bits: int = 64           # of a whole number: 32 | 64
 
     @property
     def integer(self) -> bool:
@@ -92,7 +93,7 @@ def _type_of(avro: object, named: dict[str, Mapping], namespace: str) -> FieldTy
         inner = [_type_of(branch, named, namespace) for branch in branches]  # all of them: each may define a name
         if len(inner) != 1:
             return FieldType("other", None, nullable=len(branches) < len(avro))
-        return FieldType(inner[0].kind, inner[0].wire, len(avro) > 1 or inner[0].nullable, inner[0].unit)
+        return FieldType(inner[0].kind, inner[0].wire, len(avro) > 1 or inner[0].nullable, inner[0].unit, inner[0].bits)
     if isinstance(avro, str):
         known = named.get(avro) or named.get(f"{namespace}.{avro}")
         return _type_of(known, named, namespace) if known else _plain(avro, None)
@@ -113,7 +114,7 @@ def _plain(name: object, logical: str | None) -> FieldType:
     if name == "long" and logical in _MILLIS | _MICROS:
         return FieldType("time", "long", unit="us" if logical in _MICROS else "ms")
     if name in ("int", "long"):
-        return FieldType("number", "long")
+        return FieldType("number", "long", bits=32 if name == "int" else 64)
     if name in ("float", "double"):
         return FieldType("number", "double")
     if name == "boolean":

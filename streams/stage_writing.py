@@ -165,7 +165,7 @@ def join_key_columns(entity: Entity, keys: Sequence[bytes]) -> dict[str, pa.Arra
     parts = json.loads(b"[" + b",".join(distinct) + b"]")  # one call for all: a tenth of a call each
     number = {key: place for place, key in enumerate(distinct)}
     codes = pa.array(np.fromiter(map(number.__getitem__, keys), np.int64, len(keys)))
-    kinds = {"string": pa.string(), "long": pa.int64()}
+    kinds = {"string": pa.string(), "long": pa.int64(), "int": pa.int32()}
     return {
         name: pa.array([part[place] for part in parts], kinds[kind]).take(codes)
         for place, (name, kind) in enumerate(entity.key_types.items())

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from feast import FeatureStore
+from feast import FeatureStore, ValueType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from redis import Redis
@@ -39,21 +39,25 @@ from headrace.features.topology import Stage, Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.valkey import start_valkey
 from headrace.schemas.errors import DeclarationError
+from headrace.streams.stage_writing import join_key_columns
 
 WRITER = Path(__file__).with_name("racing_writer.py")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 RIDE = {"type": "record", "name": "Ride", "fields": [
-    {"name": "driver", "type": "string"}, {"name": "zone", "type": "long"}, {"name": "fare", "type": "double"},
+    {"name": "driver", "type": "string"}, {"name": "zone", "type": "long"}, {"name": "seat", "type": "int"},
+    {"name": "fare", "type": "double"},
     {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
 ]}
 rides = Source("rides", schema=RIDE, key="driver", event_time="at")
 driver, zone = Entity("driver", {"driver": str}), Entity("zone", {"zone": int})
 pair = Entity("pair", {"zone": int, "driver": str})
+seat = Entity("seat", {"seat": "int", "driver": str})
 driver_rides = FeatureView("driver_rides", version=1, source=rides, entity=driver, ttl="2d", owner="taxi",
                            description="What a driver did.", features=[Mean("fare", "1h"), Count("1h")])
 zone_rides = FeatureView("zone_rides", version=3, source=rides, entity=zone, features=[Last("fare"), Count()])
 pair_rides = FeatureView("pair_rides", version=1, source=rides, entity=pair, features=[Mean("fare", "7d")])
+seat_rides = FeatureView("seat_rides", version=1, source=rides, entity=seat, features=[Last("fare")])
 
 
 def topology_of(*views: FeatureView) -> Topology:
@@ -62,7 +66,7 @@ def topology_of(*views: FeatureView) -> Topology:
     return Topology("taxi", (rides,), stages, (), "digest")
 
 
-TOPOLOGY = topology_of(driver_rides, zone_rides, pair_rides)
+TOPOLOGY = topology_of(driver_rides, zone_rides, pair_rides, seat_rides)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,12 @@ def test_integer_and_several_join_keys_are_found(client, repository):
     assert store.get_online_features(
         ["zone_rides_v3:fare_last", "zone_rides_v3:count"], [{"zone": -7}, {"zone": 2**40}],
     ).to_dict() == {"zone": [-7, 2**40], "fare_last": [1.0, 2.0], "count": [3, 4]}
+    key_columns = join_key_columns(seat, [b'[-3,"ann"]'])
+    write(client, "seat_rides.v1", [(1, 1, 0)], [0], **key_columns, fare_last=[7.0])
+    found = store.get_online_features(["seat_rides_v1:fare_last"], [{"seat": -3, "driver": "ann"}])
+    assert found.to_dict()["fare_last"] == [7.0]
+    assert {key: store.get_entity(key).value_type for key in ("driver", "zone", "seat")} == {
+        "driver": ValueType.STRING, "zone": ValueType.INT64, "seat": ValueType.INT32}
     both = store.get_online_features(
         ["pair_rides_v1:fare_mean_7d", "zone_rides_v3:count"], [{"zone": -7, "driver": "ann"}]).to_dict()
     assert (both["fare_mean_7d"], both["count"]) == ([9.0], [3])
@@ -135,13 +145,13 @@ def test_the_repository_says_what_the_declarations_say(repository):
     assert view.tags["view"] == "driver_rides.v1" and view.tags["digest"] == driver_rides.digest
     assert {field.name: str(field.dtype) for field in view.schema} == {
         "driver": "String", "fare_mean_1h": "Float64", "count_1h": "Int64"}
-    assert sorted(entity.name for entity in store.list_entities()) == ["driver", "zone"]
+    assert sorted(entity.name for entity in store.list_entities()) == ["driver", "seat", "zone"]
     assert store.get_feature_view("zone_rides_v3").ttl == timedelta(0)
 
 
 def test_applying_twice_changes_nothing_and_the_registry_holds_no_code(repository):
     store = apply(repository, TOPOLOGY)
-    assert len(store.list_feature_views()) == 3 and not store.list_on_demand_feature_views()
+    assert len(store.list_feature_views()) == 4 and not store.list_on_demand_feature_views()
     registry = (repository / "registry.db").read_bytes()
     assert b"dill" not in registry and b"cloudpickle" not in registry and b"\x80\x04\x95" not in registry
 

@@ -149,7 +149,8 @@ def test_numeric_aggregations_want_numbers_and_counts_take_anything_usable():
 
 
 def test_join_keys_are_text_or_whole_numbers():
-    assert "expected str or int" in refusal(Entity, "e", {"k": float})
+    assert "expected str, int or" in refusal(Entity, "e", {"k": float})
+    assert Entity("e", {"k": "int", "g": int, "t": str}).key_types == {"k": "int", "g": "long", "t": "string"}
     assert "no join key" in refusal(Entity, "e", {})
     assert "is a whole number, but field" in refusal(view, Count(), on={"customer": "shop"})
     assert "is text, but field" in refusal(view, Count(), entity=Entity("shop", {"shop": str}), on={"shop": "customer"})
