@@ -10,6 +10,7 @@ from rich.console import Console
 from headrace.streams.cli_apply import apply
 from headrace.streams.cli_backfill import backfill
 from headrace.streams.cli_common import PipelineOption, instant, told
+from headrace.streams.cli_dead_letters import dead_letters
 from headrace.streams.cli_down import down
 from headrace.streams.cli_explain import explain
 from headrace.streams.cli_init import init
@@ -121,6 +122,7 @@ app.command()(status)
 app.command()(down)
 app.command()(reset)
 app.command()(explain)
+app.add_typer(dead_letters, name="dead-letters")
 
 if __name__ == "__main__":
     sys.exit(app())

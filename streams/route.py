@@ -34,6 +34,7 @@ from headrace.streams.decoding import SourceDecoder
 
 STAGE_RECORD_TOO_LARGE = "stage_record_too_large"
 REASON_HEADER = "x-reason-code"
+ATTEMPTS_HEADER = "x-attempts"   # how often an event has become a dead letter; one that was sent back carries it
 # as Kafka Connect names them, so that tools for its dead letters read ours
 MESSAGE_HEADER = "__connect.errors.exception.message"
 ORIGIN_HEADERS = ("__connect.errors.topic", "__connect.errors.partition", "__connect.errors.offset")
@@ -278,8 +279,11 @@ class _Outlet:
 
 def _dead_letter(slice_: SourceSlice, place: int, reason: str, words: str) -> DeadLetter:
     origin = (slice_.topic, str(int(slice_.partitions[place])), str(int(slice_.offsets[place])))
-    ours = dict(zip(ORIGIN_HEADERS, origin, strict=True)) | {MESSAGE_HEADER: words, REASON_HEADER: reason}
-    own = [(name, value) for name, value in (slice_.headers[place] if slice_.headers else ()) if name not in ours]
+    headers = slice_.headers[place] if slice_.headers else ()
+    before = next((value for name, value in headers if name == ATTEMPTS_HEADER and value.isdigit()), b"0")
+    ours = dict(zip(ORIGIN_HEADERS, origin, strict=True)) | {
+        MESSAGE_HEADER: words, REASON_HEADER: reason, ATTEMPTS_HEADER: str(int(before) + 1)}
+    own = [(name, value) for name, value in headers if name not in ours]
     return DeadLetter(
         slice_.keys[place], slice_.values[place], own + [(name, text.encode()) for name, text in ours.items()]
     )

@@ -17,8 +17,9 @@ from headrace.models.training import auc
 from headrace.models.vector import VectorLayout
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
-from headrace.streams.collect import read_records, read_table, read_topic
+from headrace.streams.collect import read_records, read_table
 from headrace.streams.dataset import ScoredEvents, labels_of, replay_scored
+from headrace.streams.dead_letters import read_letters
 from headrace.streams.evaluation import Comparison, compare_rows, same_bits, streamed_matrix
 from headrace.streams.event_files import Events
 from headrace.streams.feast_reads import read_entities
@@ -197,13 +198,7 @@ def _as_feast(value: float, dtype: str) -> float | int | None:
 
 def dead_letters(settings: Settings, names: TopicNames) -> dict[str, int]:
     """Count dead letters by reason code; one event counts once, however often it was written."""
-    seen = {}
-    for batch in read_topic(settings, names.dead_letters):
-        for message in batch:
-            headers = {name: (value or b"").decode() for name, value in message.headers() or ()}
-            place = tuple(headers.get(f"__connect.errors.{part}") for part in ("topic", "partition", "offset"))
-            seen[place] = headers.get("x-reason-code", "unknown")
-    return dict(sorted(Counter(seen.values()).items()))
+    return dict(sorted(Counter(letter.reason for letter in read_letters(settings, names)).items()))
 
 
 def late_counts(settings: Settings, names: TopicNames, topology: Topology, registry: Registry) -> dict[str, int]:

@@ -12,8 +12,9 @@ import typer
 from typer.testing import CliRunner
 
 from headrace.streams.cli import app
+from tests.verbs import verbs_of
 
-VERBS = typer.main.get_command(app).commands
+VERBS = verbs_of(typer.main.get_command(app))
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
@@ -37,8 +38,9 @@ def test_a_verb_says_what_it_does_in_sentences_and_ends_with_one_example(verb):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_example_of_a_verb_can_be_parsed(verb):
-    program, named, *arguments = example_of(verb)
-    assert (program, named) == ("headrace", verb)
+    words, (program, *typed) = verb.split(), example_of(verb)
+    assert program == "headrace" and typed[:len(words)] == words
+    arguments = typed[len(words):]
     VERBS[verb].make_context(verb, arguments)   # raises on an unknown option or a missing one
 
 
@@ -50,7 +52,7 @@ def test_every_option_of_a_verb_says_what_it_is_for(verb):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_shows_the_example(verb):
-    shown = " ".join(CliRunner().invoke(app, [verb, "--help"], terminal_width=200).output.split())
+    shown = " ".join(CliRunner().invoke(app, [*verb.split(), "--help"], terminal_width=200).output.split())
     assert "Example: " in shown and f"headrace {verb}" in shown
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from headrace.streams.detached import take_down
+from headrace.streams.producer import GaplessProducer
+from headrace.streams.settings import Settings
 from headrace.streams.up_folder import UpFolder
 from tests.e2e.flights_events import write_flights
 from tests.readme import command_lines, example, section
@@ -120,6 +122,29 @@ def test_predictions_are_explained_and_their_bits_agree(kept, line):
     )
     assert told.returncode == 0, told.stdout + told.stderr
     assert "all bits agree" in told.stdout
+
+
+def test_a_dead_letter_is_listed_shown_and_sent_back_once(kept):
+    listed, shown, redriven = (line for line in command_lines() if line.startswith("headrace dead-letters"))
+    producer = GaplessProducer(Settings(bootstrap=kept.exported["HEADRACE_BOOTSTRAP"]))
+    producer.send("scheduled", b"k", b"rubbish", partition=0)
+    producer.flush()
+
+    def run(line: str, *more: str) -> str:
+        told = subprocess.run(
+            [sys.executable, "-m", "headrace.streams.cli", *shlex.split(line)[1:], *more], cwd=kept.folder, text=True,
+            env={**os.environ, **kept.exported, "COLUMNS": "200"}, capture_output=True, timeout=EXAMPLE_S,
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
+        return told.stdout
+
+    deadline = time.monotonic() + PATIENCE_S
+    while not (places := re.findall(r"scheduled\[0\]@\d+", run(listed))):
+        assert time.monotonic() < deadline
+    said = run(shown.replace("scheduled[0]@17", places[0]))
+    assert "not_framed" in said and "b'rubbish'" in said and "no Confluent wire header" in said
+    assert "1 sent back" in run(redriven, "--yes")
+    assert "1 have gone back already" in run(redriven, places[0], "--yes")
 
 
 def test_a_sink_fills_the_history_that_training_sets_and_feast_read(kept):
