@@ -70,6 +70,7 @@ class Cluster:
         self._children, self._pipeline, self._settings = children, pipeline, settings
         self.folder = folder.absolute()
         self._running: list[tuple[WorkerPlan, Child]] = []
+        self._numbers: dict[str, int] = {}   # of the processes: each has a port of its own for metrics
 
     def start(self, plans: Sequence[WorkerPlan]) -> None:
         """Start workers; returns at once."""
@@ -84,7 +85,9 @@ class Cluster:
             self._running.append((plan, child))
 
     def _environment(self, plan: WorkerPlan) -> Mapping[str, str]:
-        settings = self._settings.model_copy(update={"worker": plan.worker})
+        ports = {"metrics_port": self._settings.metrics_port + self._numbers.setdefault(plan.name, len(self._numbers))}
+        settings = self._settings.model_copy(
+            update={"worker": plan.worker} | (ports if self._settings.metrics_port else {}))
         values = settings.model_dump()   # all of them: what the environment says otherwise is not meant for these
         # One thread each: workers are processes, and NumPy's own threads would only fight over the cores.
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}

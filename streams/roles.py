@@ -15,8 +15,9 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,27 @@ def run_roles(roles: Sequence[str], work: Work) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    with _health(roles, work):
+        _run(roles, work, stop)
+
+
+@contextmanager
+def _health(roles: Sequence[str], work: Work) -> Iterator[None]:
+    """Serve metrics and health, if the settings name a port."""
+    if not work.settings.metrics_port:
+        yield
+        return
+    from headrace.streams.health import WorkerHealth, serve
+
+    health = WorkerHealth(work.topology, work.settings, work.status_folder, roles)
+    server = serve(health, work.settings.metrics_host, work.settings.metrics_port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+
+
+def _run(roles: Sequence[str], work: Work, stop: threading.Event) -> None:
     loops = [loop for role in roles if role in LOOP_ROLES for loop in _loops(role, work)]
     faust = [role for role in FAUST_ROLES if role in roles]
     if faust:

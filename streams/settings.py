@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     models_dir: str = "var/models"              # model artifacts, one folder per model
     sink_url: str = "var/sink"                  # files of the offline sink: a folder
     sink_wait_s: float = Field(3600.0, gt=0)    # ... which a row of a slow log waits for at most so long
+    metrics_port: int = Field(0, ge=0)          # /metrics and /healthz of a worker process; 0 = none
+    metrics_host: str = "127.0.0.1"             # ... and the address they are served on
     worker: str = "0"                           # id of this member: static membership and transactional ids
 
     skew_ms: int = Field(10, ge=0)              # a promise stays this far below now: brokers' clocks differ

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
+from headrace.infra.embedded.ports import free_ports
 from headrace.infra.embedded.process import Children
 from headrace.streams.cluster import Cluster, WorkerPlan
 from headrace.streams.errors import ServiceError
@@ -63,7 +65,8 @@ def up(shop, services, tmp_path_factory) -> Iterator[Up]:
     prepare(shop.trained, settings, plan)
     chosen = {name: getattr(settings, name) for name in ("bootstrap", "registry", "redis", "prefix", "models_dir")}
     one = Up(folder, {f"HEADRACE_{name.upper()}": value for name, value in chosen.items()}
-             | {"HEADRACE_STATE_URL": str(folder.path / "mine"), "HEADRACE_SINK_URL": str(folder.path / "sink")})
+             | {"HEADRACE_STATE_URL": str(folder.path / "mine"), "HEADRACE_SINK_URL": str(folder.path / "sink"),
+                "HEADRACE_METRICS_PORT": str(free_ports(1)[0])})
     ran = one.run("up", "--pipeline", REFERENCE, "--compact", "--sink", "--detach")
     assert ran.returncode == 0, ran.stderr
     yield one
@@ -90,6 +93,16 @@ def test_a_killed_worker_is_started_again_and_status_says_so(up):
     assert found["version"] == 1 and len(found["shards"]) == 3
     assert all(each["owner"] == "0" for each in found["reads"] if each["role"] in ("route", "stage"))
     assert {each["role"] for each in found["roles"]} >= {"route", "stage", "write", "drift", "sink"}
+
+
+def test_prometheus_and_probes_see_the_worker(up):
+    address = f"http://127.0.0.1:{up.environment['HEADRACE_METRICS_PORT']}"
+    with urlopen(f"{address}/metrics") as answer:
+        text = answer.read().decode()
+    assert 'headrace_lag_records{partition="orders[0]",role="route"} 0.0' in text
+    assert 'headrace_report_age_seconds{role="score.orders"}' in text
+    with urlopen(f"{address}/healthz/ready") as answer:
+        assert answer.status == 200
 
 
 def _pid(path: Path) -> int:
