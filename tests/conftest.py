@@ -25,3 +25,11 @@ def services() -> Iterator[Services]:
 def unique() -> str:
     """A prefix for topics, groups, subjects and keys that no other test has, like ``t3f2a.``."""
     return f"t{uuid.uuid4().hex[:8]}."
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Show what tests have measured: `record_property("measured", line)`."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, line in report.user_properties if report.when == "call" else ():
+            if name == "measured":
+                terminalreporter.write_line(line)
