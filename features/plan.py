@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.features.canonical import ByMeaning
+from headrace.features.kernel.limits import EXACT_EVENTS
 
 if TYPE_CHECKING:
     from headrace.features.expr import Expr
@@ -59,6 +60,7 @@ class FoldPlan(ByMeaning):
     answer_lateness_ms: int
     features: tuple[PlannedFeature, ...]
     sweep_ms: int = 0  # rows that time changes are refreshed at multiples of it; 0 = never
+    exact_events: int = EXACT_EVENTS  # of a key, kept one by one; older ones are held in panes, see kernel/tail.py
 
     @property
     def fields(self) -> frozenset[str]:

@@ -3,7 +3,12 @@
 import numpy as np
 
 from headrace.features.kernel.arena import (
+    DONE,
     LENGTH,
+    OLDEST,
+    PANES_TOO_FEW,
+    PARTS_TOO_NARROW,
+    POOL_TOO_SMALL,
     SEQ,
     SIZE,
     START,
@@ -13,17 +18,17 @@ from headrace.features.kernel.arena import (
     mark_last,
     release,
     room_for,
+    rows_until,
     run_from,
     size_for,
     take,
 )
 from headrace.features.kernel.base import absorb, stage_sums
-from headrace.features.kernel.compiled import inner
-from headrace.features.kernel.layout import ENDLESS, HORIZON, VALUE, Plan, Work
+from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.layout import ENDLESS, EXACT, HORIZON, VALUE, Plan, Work
 from headrace.features.kernel.limits import FAN_OUT_BITS
-from headrace.features.kernel.windows import rows_until
-
-DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW = range(3)  # how a fold ends; the latter two ask for control[NEED]
+from headrace.features.kernel.panes import room_for_panes
+from headrace.features.kernel.tail import cut, expire, is_old, join_neighbours, older_half, panes_for, take_in
 
 
 @inner
@@ -34,19 +39,27 @@ def copy_row(columns: np.ndarray, arena: Arena, source: int, target: int) -> Non
 
 
 @inner
-def make_room(plan: Plan, arena: Arena, work: Work, slot: int, horizon: int) -> int:
-    """Leave a free row in the chunk of ``slot``; rows up to time ``horizon`` may go. Changes all or nothing."""
+def make_room(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int) -> int:
+    """Leave a free row in the chunk of ``slot``; rows behind the horizon may go, and too many become panes. Unless
+    DONE, no event has moved."""
     state = arena.slots[slot]
     start, size = state[START], state[SIZE]
     end = start + state[LENGTH]
-    kept = rows_until(arena.ts, start, end, horizon)
+    expired = rows_until(arena.ts, start, end, stream_time - plan.terms[HORIZON])
+    kept = older_half(plan, arena, slot, expired)
     wanted = size_for(end - kept, size)
     if wanted != size and not room_for(arena, wanted):
         return POOL_TOO_SMALL
-    if plan.terms[ENDLESS] and kept > start:
-        if not stage_sums(plan, arena, work, slot, start, kept):
+    if kept > expired:
+        join_neighbours(plan, arena, work, slot, stream_time)
+        if not room_for_panes(arena, panes_for(arena, slot, expired, kept, stream_time)):
+            return PANES_TOO_FEW
+    if plan.terms[ENDLESS] and expired > start:
+        if not stage_sums(plan, arena, work, slot, start, start, expired):
             return PARTS_TOO_NARROW
-        absorb(plan, arena, work, slot, start, kept)
+        absorb(plan, arena, work, slot, start, expired)
+    if kept > expired:
+        cut(plan, arena, work, slot, expired, kept, stream_time)
     target = take(arena, wanted) if wanted != size else start
     for row in range(kept, end):
         copy_row(plan.columns, arena, row, target + row - kept)
@@ -67,6 +80,13 @@ def rebuild(plan: Plan, arena: Arena, slot: int) -> None:
             mark_from(plan.columns, arena, start, end)
 
 
+@leaf
+def write(columns: np.ndarray, arena: Arena, row: int, event_time: int, values: np.ndarray) -> None:
+    arena.ts[row] = event_time
+    for c in range(columns.shape[0]):
+        arena.cells[row, columns[c, VALUE]] = values[c] + 0.0  # there is no -0.0
+
+
 @inner
 def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndarray) -> None:
     """Put an event behind all of the same time or before; there is room."""
@@ -77,9 +97,7 @@ def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndar
         row = rows_until(ts, start, end, event_time)
         for later in range(end, row, -1):
             copy_row(columns, arena, later - 1, later)
-    ts[row] = event_time
-    for c in range(columns.shape[0]):
-        arena.cells[row, columns[c, VALUE]] = values[c] + 0.0  # there is no -0.0
+    write(columns, arena, row, event_time, values)
     arena.slots[slot, LENGTH] += 1
     run_from(columns, arena.cells, start, row, end + 1)
     if arena.slots[slot, SIZE] >> FAN_OUT_BITS:
@@ -89,15 +107,44 @@ def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndar
             mark_from(columns, arena, row, end + 1)
 
 
+@leaf
+def is_full(plan: Plan, arena: Arena, slot: int, stream_time: int) -> bool:
+    """Whether the next event needs ``make_room``: its chunk is full, or too many events are kept one by one."""
+    start, length = arena.slots[slot, START], arena.slots[slot, LENGTH]
+    if length < plan.terms[EXACT] or length == arena.slots[slot, SIZE]:
+        return length == arena.slots[slot, SIZE]
+    end = start + length
+    return end - rows_until(arena.ts, start, end, stream_time - plan.terms[HORIZON]) >= plan.terms[EXACT]
+
+
+@inner
+def accept_old(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int, values: np.ndarray) -> int:
+    """Accept an event that belongs to the panes; the row behind the last serves as scratch."""
+    if not room_for_panes(arena, 1):
+        return PANES_TOO_FEW
+    row = arena.slots[slot, START] + arena.slots[slot, LENGTH]
+    write(plan.columns, arena, row, event_time, values)
+    run_from(plan.columns, arena.cells, row, row, row + 1)
+    take_in(plan, arena, work, slot, row, arena.slots[slot, STREAM_TIME])
+    arena.slots[slot, SEQ] += 1
+    return DONE
+
+
 @inner
 def accept(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int, values: np.ndarray) -> int:
     """Accept an event that is not late. Unless DONE, nothing has changed and the call can be repeated."""
     state = arena.slots[slot]
     stream_time = max(state[STREAM_TIME], event_time)
-    if state[LENGTH] == state[SIZE]:
-        status = make_room(plan, arena, work, slot, stream_time - plan.terms[HORIZON])
+    if state[OLDEST] > 0:
+        status = expire(plan, arena, work, slot, stream_time - plan.terms[HORIZON])
         if status != DONE:
             return status
+    if is_full(plan, arena, slot, stream_time):
+        status = make_room(plan, arena, work, slot, stream_time)
+        if status != DONE:
+            return status
+    if is_old(arena, slot, event_time):
+        return accept_old(plan, arena, work, slot, event_time, values)
     state[STREAM_TIME] = stream_time
     state[SEQ] += 1
     insert(plan, arena, slot, event_time, values)

@@ -22,8 +22,10 @@ from headrace.features.kernel.layout import (
     BASE_COUNT,
     BASE_FIELDS,
     BASE_LAST,
+    BASE_LAST_AT,
     BASE_MAX,
     BASE_MIN,
+    ENDLESS,
     EXTREMES,
     HIGH,
     LOSSY,
@@ -42,39 +44,49 @@ from headrace.features.kernel.limits import (
     LEVELS,
     MAX_CLOCK,
     MIN_TIME,
+    PANE_PARTS,
     PARTS_MIN,
     POOL_MIN,
 )
 
-START, LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN = range(6)  # fields of slots[slot]; SHOWN: its last row is as of then
+# Fields of slots[slot]; SHOWN: its last row is as of then; NEWEST and OLDEST: its panes, 0 = none.
+START, LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN, NEWEST, OLDEST = range(8)
 BUMP, NEED = 62, 63                                      # fields of control; 0..61: free lists, by log2 of the size
+PANE_BUMP, PANE_FREE, PANE_SPARE = 64, 65, 66            # the first pane never given out; a list of free ones; its length
 NOTHING = -1
+DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW, SWEPT_FULL, PANES_TOO_FEW = range(5)  # how a fold ends; more room: control[NEED]
 
 
 class Arena(NamedTuple):
     """The state of a view, every array grown by doubling; P rows of pool, K keys."""
 
-    slots: np.ndarray    # int64[K, 6]
+    slots: np.ndarray    # int64[K, 8]
     ts: np.ndarray       # int64[P] event times, ms
     cells: np.ndarray    # float64[P, cell_width], see layout.py
     minima: np.ndarray   # float64[P / 16, 6 * extremes] row i: least x and least -x (inf = none) of rows
     #                      [16 i, 16 i + 16), then of rows [256 i, 256 i + 256), then of [4096 i, 4096 i + 4096)
-    control: np.ndarray  # int64[64] free lists, BUMP, and the NEED of a fold that stopped for want of room
+    control: np.ndarray  # int64[67] free lists, BUMP, the NEED of a fold that stopped for want of room; those of panes
     base: np.ndarray     # float64[K, base_width] evicted events: counts, extremes, last
     parts: np.ndarray    # float64[K, parts, W] evicted events: exact sums as expansions, 0 = unused
     due: np.ndarray      # int64[K] the next sweep that concerns the key, ms; MAX_CLOCK = none
     least: np.ndarray    # int64[K / 256] nothing among 256 keys is due before
+    spans: np.ndarray    # int64[N, 4] panes, see panes.py
+    pane_base: np.ndarray   # float64[2 N, base_width], float64[2 N, parts, PANE_PARTS]: two rows for every pane, as
+    pane_parts: np.ndarray  # ``base`` and ``parts`` have one for every key
 
 
 def new_arena(layout: Layout) -> Arena:
     """An arena without keys."""
-    control = np.full(64, NOTHING, np.int64)
-    control[BUMP] = 0
+    control = np.full(67, NOTHING, np.int64)
+    control[BUMP] = control[PANE_FREE] = control[PANE_SPARE] = 0
+    control[PANE_BUMP] = 1  # pane 0 is scratch
+    width, parts, endless = layout.base_width, layout.parts, int(layout.plan.terms[ENDLESS])
     empty = Arena(
-        np.empty((0, 6), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
+        np.empty((0, 8), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
         np.empty((0, 2 * LEVELS * layout.extremes)), control,
-        np.empty((0, layout.base_width)), np.empty((0, layout.parts, PARTS_MIN)),
+        np.empty((0, width * endless)), np.empty((0, parts * endless, PARTS_MIN)),
         np.empty(0, np.int64), np.empty(0, np.int64),
+        np.zeros((1, 4), np.int64), np.zeros((2, width)), np.zeros((2, parts, PANE_PARTS)),
     )
     return with_slots(with_pool(empty, POOL_MIN), 1)
 
@@ -107,7 +119,7 @@ def with_slots(arena: Arena, slots: int) -> Arena:
                            parts=_taller(arena.parts, size), due=_taller(arena.due, size, MAX_CLOCK),
                            least=_taller(arena.least, ((size - 1) >> DUE_BITS) + 1, MAX_CLOCK))
     grown.slots[known:, STREAM_TIME] = MIN_TIME
-    for field, nothing in ((BASE_MIN, np.inf), (BASE_MAX, -np.inf), (BASE_LAST, np.nan)):
+    for field, nothing in ((BASE_MIN, np.inf), (BASE_MAX, -np.inf), (BASE_LAST, np.nan), (BASE_LAST_AT, -np.inf)):
         grown.base[known:, BASE_COUNT + field::BASE_FIELDS] = nothing
     return grown
 
@@ -120,6 +132,27 @@ def with_parts(arena: Arena, width: int) -> Arena:
     wider = np.zeros((*arena.parts.shape[:2], size))
     wider[:, :, :arena.parts.shape[2]] = arena.parts
     return arena._replace(parts=wider)
+
+
+def with_panes(arena: Arena, panes: int) -> Arena:
+    """The arena with room for panes 0 .. panes - 1."""
+    size = len(arena.spans)
+    while size < panes:
+        size *= 2
+    return arena._replace(spans=_taller(arena.spans, size), pane_base=_taller(arena.pane_base, 2 * size),
+                          pane_parts=_taller(arena.pane_parts, 2 * size))
+
+
+@leaf
+def rows_until(ts: np.ndarray, low: int, high: int, newest: int) -> int:
+    """First row of the sorted ``ts[low:high]`` that is later than ``newest``."""
+    while low < high:
+        middle = (low + high) >> 1
+        if ts[middle] <= newest:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @inner

@@ -11,13 +11,14 @@ only scratch memory, ``absorb`` then cannot fail.
 import numpy as np
 
 from headrace.features.kernel.arena import NEED, Arena, running
-from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.exact import SCALE
 from headrace.features.kernel.expansions import compress, grow, two_product
 from headrace.features.kernel.layout import (
     BASE_COUNT,
     BASE_FIELDS,
     BASE_LAST,
+    BASE_LAST_AT,
     BASE_MAX,
     BASE_MIN,
     BASE_PRESENT,
@@ -46,15 +47,16 @@ def gather(arena: Arena, slot: int, part: int, terms: np.ndarray) -> int:
 
 @inner
 def stage_sum(arena: Arena, work: Work, slot: int, part: int, at: int, value: int, squared: bool, start: int,
-              end: int) -> int:
-    """Exact sum ``part`` with rows [start, end) added, in ``work.terms[part]``; returns its length."""
+              begin: int, end: int) -> int:
+    """Exact sum ``part`` with rows [begin, end) added, in ``work.terms[part]``; returns its length."""
     terms, cells = work.terms[part], arena.cells
     n = gather(arena, slot, part, terms)
-    if running(cells, start, end, at + LOSSY) == 0.0:
+    if running(cells, start, end, at + LOSSY) == running(cells, start, begin, at + LOSSY):
         for term in (HIGH, LOW, LOWEST):
             n = grow(terms, n, running(cells, start, end, at + term))
+            n = grow(terms, n, -running(cells, start, begin, at + term))
     else:
-        for row in range(start, end):
+        for row in range(begin, end):
             x = cells[row, value]
             if x == x and squared:
                 square, rest = two_product(x * SCALE, x * SCALE)
@@ -67,18 +69,46 @@ def stage_sum(arena: Arena, work: Work, slot: int, part: int, at: int, value: in
 
 
 @inner
-def stage_sums(plan: Plan, arena: Arena, work: Work, slot: int, start: int, end: int) -> bool:
-    """Stage the eviction of rows [start, end); False if ``arena.parts`` must be wider (control[NEED] doubles)."""
-    longest = 0
+def stage_sums(plan: Plan, arena: Arena, work: Work, slot: int, start: int, begin: int, end: int) -> bool:
+    """Stage the eviction of rows [begin, end) of the chunk at ``start``; False if ``arena.parts`` must be wider
+    (control[NEED] doubles)."""
     for c in range(plan.columns.shape[0]):
-        part, value = plan.columns[c, PARTS], plan.columns[c, VALUE]
+        part, value, squares = plan.columns[c, PARTS], plan.columns[c, VALUE], plan.columns[c, SQUARES]
         if part >= 0:
-            longest = max(longest, stage_sum(arena, work, slot, part, plan.columns[c, SUMS], value, False, start, end))
-            squares = plan.columns[c, SQUARES]
-            if squares >= 0:
-                longest = max(longest, stage_sum(arena, work, slot, part + 1, squares, value, True, start, end))
+            stage_sum(arena, work, slot, part, plan.columns[c, SUMS], value, False, start, begin, end)
+        if squares >= 0:
+            stage_sum(arena, work, slot, part + 1, squares, value, True, start, begin, end)
+    return fits(arena, work)
+
+
+@inner
+def stage_merged(arena: Arena, work: Work, slot: int, parts: np.ndarray) -> bool:
+    """As ``stage_sums``: of the sums ``parts`` of another row instead."""
+    for part in range(parts.shape[0]):
+        terms = work.terms[part]
+        n = gather(arena, slot, part, terms)
+        for i in range(parts.shape[1]):
+            if parts[part, i] == 0.0:
+                break
+            n = grow(terms, n, parts[part, i])
+        work.lengths[part] = compress(terms, n)
+    return fits(arena, work)
+
+
+@leaf
+def fits(arena: Arena, work: Work) -> bool:
+    longest = 0
+    for part in range(arena.parts.shape[1]):
+        longest = max(longest, work.lengths[part])
     arena.control[NEED] = longest
     return longest <= arena.parts.shape[2]
+
+
+@inner
+def store_staged(arena: Arena, work: Work, slot: int) -> None:
+    for part in range(arena.parts.shape[1]):
+        for i in range(arena.parts.shape[2]):
+            arena.parts[slot, part, i] = work.terms[part, i] if i < work.lengths[part] else 0.0
 
 
 @inner
@@ -94,7 +124,36 @@ def absorb(plan: Plan, arena: Arena, work: Work, slot: int, start: int, end: int
                 base[at + BASE_PRESENT] += 1.0
                 base[at + BASE_MIN] = min(base[at + BASE_MIN], x)
                 base[at + BASE_MAX] = max(base[at + BASE_MAX], x)
-                base[at + BASE_LAST] = x
-    for part in range(arena.parts.shape[1]):
-        for i in range(arena.parts.shape[2]):
-            arena.parts[slot, part, i] = work.terms[part, i] if i < work.lengths[part] else 0.0
+                if arena.ts[row] >= base[at + BASE_LAST_AT]:
+                    base[at + BASE_LAST], base[at + BASE_LAST_AT] = x, arena.ts[row]
+    store_staged(arena, work, slot)
+
+
+@inner
+def absorb_merged(columns: np.ndarray, arena: Arena, work: Work, slot: int, other: np.ndarray) -> None:
+    """Add another row, whose sums are staged, to the base of ``slot``."""
+    base = arena.base[slot]
+    base[0] += other[0]
+    for c in range(columns.shape[0]):
+        at = BASE_COUNT + BASE_FIELDS * c
+        base[at + BASE_PRESENT] += other[at + BASE_PRESENT]
+        base[at + BASE_MIN] = min(base[at + BASE_MIN], other[at + BASE_MIN])
+        base[at + BASE_MAX] = max(base[at + BASE_MAX], other[at + BASE_MAX])
+        if other[at + BASE_LAST_AT] >= base[at + BASE_LAST_AT]:
+            base[at + BASE_LAST], base[at + BASE_LAST_AT] = other[at + BASE_LAST], other[at + BASE_LAST_AT]
+    store_staged(arena, work, slot)
+
+
+@inner
+def clear(columns: np.ndarray, arena: Arena, slot: int) -> None:
+    """The base of no event."""
+    base, parts = arena.base[slot], arena.parts[slot]
+    base[0] = 0.0
+    for c in range(columns.shape[0]):
+        at = BASE_COUNT + BASE_FIELDS * c
+        base[at + BASE_PRESENT] = 0.0
+        base[at + BASE_MIN], base[at + BASE_MAX] = np.inf, -np.inf
+        base[at + BASE_LAST], base[at + BASE_LAST_AT] = np.nan, -np.inf
+    for part in range(parts.shape[0]):
+        for i in range(parts.shape[1]):
+            parts[part, i] = 0.0

@@ -14,17 +14,27 @@ import functools
 import numpy as np
 from numba import njit
 
-from headrace.features.kernel.accept import DONE, POOL_TOO_SMALL, accept, rebuild
+from headrace.features.kernel.accept import accept, rebuild
 from headrace.features.kernel.arena import (
     BUMP,
+    DONE,
     LENGTH,
     NEED,
+    NEWEST,
+    OLDEST,
+    PANE_BUMP,
+    PANES_TOO_FEW,
+    PARTS_TOO_NARROW,
+    POOL_TOO_SMALL,
     SEQ,
     SHOWN,
     SIZE,
     START,
     STREAM_TIME,
+    SWEPT_FULL,
+    Arena,
     new_arena,
+    with_panes,
     with_parts,
     with_pool,
     with_slots,
@@ -33,9 +43,13 @@ from headrace.features.kernel.compiled import inner, source_digest
 from headrace.features.kernel.folded import QUERY, UPDATE, Folded, Swept
 from headrace.features.kernel.layout import ANSWER_LATENESS, LATENESS, VALUE, layout_of, work_for
 from headrace.features.kernel.limits import DUE_BITS, NO_CLOCK, SWEPT_COUNT
-from headrace.features.kernel.sweep import SWEPT_FULL, book, catch_up, catch_up_all, new_swept
+from headrace.features.kernel.panes import LAST, NEWER, OLDER, sum_up
+from headrace.features.kernel.sweep import book, catch_up, catch_up_all, new_swept
 from headrace.features.kernel.windows import evaluate
 from headrace.features.plan import FoldPlan
+
+
+GROWN = {POOL_TOO_SMALL: with_pool, PARTS_TOO_NARROW: with_parts, PANES_TOO_FEW: with_panes}
 
 
 @inner
@@ -84,10 +98,11 @@ def _kernel():
         return catch_up_all(begin, known, until, plan, arena, work, swept)
 
     @njit(cache=True, _nrt=False)
-    def rebuild_all(plan, arena, slots):
+    def rebuild_all(plan, arena, work, slots):
         if digest >= 0:
             for slot in range(slots):
                 rebuild(plan, arena, slot)
+                sum_up(plan, arena, work, slot)
 
     return run, sweep, rebuild_all
 
@@ -167,8 +182,7 @@ class ViewState:
             if status == SWEPT_FULL:
                 self._take_over()
             elif status != DONE:
-                grown = with_pool if status == POOL_TOO_SMALL else with_parts
-                self._arena = grown(self._arena, int(self._arena.control[NEED]))
+                self._arena = GROWN[status](self._arena, int(self._arena.control[NEED]))
         return out
 
     def sweep(self, until: int) -> Swept:
@@ -198,20 +212,25 @@ class ViewState:
     def snapshot(self) -> dict[str, np.ndarray]:
         """The state, as few arrays as it follows from; they share no memory with it.
 
-        ``slots`` int64[K, 5] (events kept, chunk size, stream time, seq, time of the last row), ``due`` int64[K],
-        ``ts`` int64[N] and ``values`` float64[N, C] of the events of slot 0, 1, ... one after the other, ``base`` and
-        ``parts`` about evicted events. It is a function of what was folded, not of where chunks lie.
+        ``slots`` int64[K, 6] (events kept, chunk size, stream time, seq, time of the last row, panes), ``due``
+        int64[K], ``ts`` int64[N] and ``values`` float64[N, C] of the events of slot 0, 1, ... one after the other,
+        ``base`` and ``parts`` about evicted events, ``spans`` int64[M, 2], ``pane_base`` and ``pane_parts`` of the
+        panes, likewise slot by slot. It is a function of what was folded, not of where chunks and panes lie.
         """
         slots = self._arena.slots[:self._known]
+        panes, count = _panes_of(slots[:, OLDEST], self._arena.spans)
         rows = _rows_of(slots[:, START], slots[:, LENGTH])
         places = self._layout.plan.columns[:, VALUE]
         return {
-            "slots": slots[:, [LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN]],
+            "slots": np.column_stack([slots[:, [LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN]], count]),
             "due": self._arena.due[:self._known].copy(),
             "ts": self._arena.ts[rows],
             "values": self._arena.cells[rows[:, None], places[None, :]],
             "base": self._arena.base[:self._known].copy(),
             "parts": self._arena.parts[:self._known].copy(),
+            "spans": self._arena.spans[panes, :LAST + 1],
+            "pane_base": self._arena.pane_base[2 * panes],
+            "pane_parts": self._arena.pane_parts[2 * panes],
         }
 
     @classmethod
@@ -224,15 +243,18 @@ class ViewState:
             The arrays are not a snapshot of this plan.
         """
         state = cls(plan)
-        layout, slots = state._layout, arrays["slots"]
-        events = int(slots[:, 0].sum())
-        parts = (len(slots), layout.parts, arrays["parts"].shape[2])
-        expected = {"slots": (len(slots), 5), "due": (len(slots),), "ts": (events,),
-                    "values": (events, len(plan.columns)), "base": (len(slots), layout.base_width), "parts": parts}
+        slots = arrays["slots"]
+        keys, events, panes = len(slots), int(slots[:, 0].sum()), int(slots[:, -1].sum())
+        own = state._arena
+        expected = {"slots": (keys, 6), "due": (keys,), "ts": (events,), "values": (events, len(plan.columns)),
+                    "base": (keys, *own.base.shape[1:]), "parts": (keys, own.parts.shape[1], arrays["parts"].shape[2]),
+                    "spans": (panes, LAST + 1), "pane_base": (panes, *own.pane_base.shape[1:]),
+                    "pane_parts": (panes, *own.pane_parts.shape[1:])}
         for name, shape in expected.items():
-            if arrays[name].shape != shape:
+            found = arrays[name].shape if name in arrays else None
+            if found != shape:
                 raise ValueError(
-                    f"{plan.uid}: snapshot array {name} has shape {arrays[name].shape}, expected {shape}; it was taken "
+                    f"{plan.uid}: snapshot array {name} has shape {found}, expected {shape}; it was taken "
                     "of another declaration: start from an older snapshot or rebuild the view")
         state._load(arrays)
         return state
@@ -245,7 +267,7 @@ class ViewState:
         starts[by_size] = np.cumsum(sizes[by_size]) - sizes[by_size]
         bump = int(sizes.sum())
         arena = with_parts(with_pool(with_slots(self._arena, known), bump), arrays["parts"].shape[2])
-        arena.slots[:known, START], arena.slots[:known, 1:] = starts, arrays["slots"]
+        arena.slots[:known, START], arena.slots[:known, LENGTH:SHOWN + 1] = starts, arrays["slots"][:, :-1]
         arena.due[:known] = arrays["due"]
         arena.least[:] = np.minimum.reduceat(arena.due, np.arange(0, len(arena.due), 1 << DUE_BITS))
         arena.control[BUMP] = bump
@@ -254,8 +276,8 @@ class ViewState:
         arena.cells[rows[:, None], self._layout.plan.columns[:, VALUE][None, :]] = arrays["values"]
         arena.base[:known] = arrays["base"]
         arena.parts[:known, :, :arrays["parts"].shape[2]] = arrays["parts"]
-        self._arena = arena
-        _kernel()[2](self._layout.plan, arena, known)
+        self._arena = _with_panes_of(arena, arrays)
+        _kernel()[2](self._layout.plan, self._arena, self._work, known)
 
     @property
     def state_bytes(self) -> int:
@@ -267,3 +289,31 @@ def _rows_of(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """start, start + 1, ... of every chunk, one after the other."""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+
+
+def _panes_of(oldest: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the panes of every slot, the oldest first, one slot after the other; and how many each has."""
+    slot = np.flatnonzero(oldest)
+    pane, slots, panes = oldest[slot], [slot], [oldest[slot]]
+    while len(pane):
+        pane = spans[pane, NEWER]
+        slot, pane = slot[pane > 0], pane[pane > 0]
+        slots.append(slot)
+        panes.append(pane)
+    slot = np.concatenate(slots)
+    return np.concatenate(panes)[np.argsort(slot, kind="stable")], np.bincount(slot, minlength=len(oldest))
+
+
+def _with_panes_of(arena: Arena, arrays: dict[str, np.ndarray]) -> Arena:
+    """An arena without panes with those of a snapshot, numbered as they come."""
+    count = arrays["slots"][:, -1]
+    panes, ends = np.arange(1, len(arrays["spans"]) + 1), np.cumsum(count)
+    arena = with_panes(arena, len(panes) + 1)
+    has = np.flatnonzero(count)
+    arena.slots[has, OLDEST], arena.slots[has, NEWEST] = (ends - count)[has] + 1, ends[has]
+    arena.spans[panes, :LAST + 1] = arrays["spans"]
+    arena.spans[panes, OLDER], arena.spans[panes, NEWER] = panes - 1, panes + 1
+    arena.spans[arena.slots[has, OLDEST], OLDER] = arena.spans[arena.slots[has, NEWEST], NEWER] = 0
+    arena.pane_base[2 * panes], arena.pane_parts[2 * panes] = arrays["pane_base"], arrays["pane_parts"]
+    arena.control[PANE_BUMP] = len(panes) + 1
+    return arena

@@ -7,7 +7,7 @@
   values so far; if it is summed also the running sum in three doubles and the number of lossy additions so far; if it
   has a standard deviation the same for the squares, and since which row all values have been equal. "So far" counts
   from the key's first retained event.
-* ``terms``: the times a record is judged by, and the step of sweeps.
+* ``terms``: the times a record is judged by, the step of sweeps, and how many events a key keeps one by one.
 """
 
 from typing import NamedTuple
@@ -23,11 +23,11 @@ ABSENT = -1
 
 AGG, COLUMN, LOWER, UPPER = range(4)               # fields of features[f]
 VALUE, SUMS, SQUARES, EXTREMES, PARTS = range(5)   # fields of columns[c]: offsets into cells, minima, parts; or ABSENT
-LATENESS, ANSWER_LATENESS, HORIZON, ENDLESS, SWEEP = range(5)  # fields of terms; ENDLESS = 1: a feature has no window
+LATENESS, ANSWER_LATENESS, HORIZON, ENDLESS, SWEEP, EXACT = range(6)  # fields of terms; ENDLESS = 1: has lifetimes
 
 HIGH, LOW, LOWEST, LOSSY, SINCE = range(5)         # fields of a running sum; SINCE for squares only
-BASE_COUNT, BASE_FIELDS = 1, 4                     # base[slot] = (events, then per column the four below)
-BASE_PRESENT, BASE_MIN, BASE_MAX, BASE_LAST = range(4)
+BASE_COUNT, BASE_FIELDS = 1, 5                     # base[slot] = (events, then per column the five below)
+BASE_PRESENT, BASE_MIN, BASE_MAX, BASE_LAST, BASE_LAST_AT = range(5)
 
 
 class Plan(NamedTuple):
@@ -50,6 +50,8 @@ class Work(NamedTuple):
     product: np.ndarray
     before: np.ndarray   # float64[F] features before a sweep
     swept: np.ndarray    # int64[1] rows of sweeps written, see sweep.py
+    after: np.ndarray    # int64[edges] oldest pane after each edge, 0 = none: of keys with panes
+    merged: np.ndarray   # int64[2] which panes scratch row 0 holds, see panes.py
 
 
 class Layout(NamedTuple):
@@ -58,8 +60,8 @@ class Layout(NamedTuple):
     plan: Plan
     cell_width: int   # doubles per retained event
     extremes: int     # columns with minima and maxima
-    base_width: int   # doubles per key about evicted events; 0 without lifetime features
-    parts: int        # exact sums per key of evicted events
+    base_width: int   # doubles per pane, and per key with a lifetime feature, about events no longer kept
+    parts: int        # exact sums of the same
 
 
 def layout_of(plan: FoldPlan) -> Layout:
@@ -82,18 +84,19 @@ def layout_of(plan: FoldPlan) -> Layout:
         placed[c, VALUE], cell_width = cell_width, cell_width + 2
         if aggs & {Agg.SUM, Agg.MEAN, Agg.STD}:
             placed[c, SUMS], cell_width = cell_width, cell_width + 4
-            placed[c, PARTS], parts = parts, parts + endless
+            placed[c, PARTS], parts = parts, parts + 1
         if Agg.STD in aggs:
             placed[c, SQUARES], cell_width = cell_width, cell_width + 5
-            parts += endless
+            parts += 1
         if aggs & {Agg.MIN, Agg.MAX}:
             placed[c, EXTREMES], extremes = 2 * LEVELS * extremes, extremes + 1
     index = {edge: i for i, edge in enumerate(edges)} | {LIFETIME: LIFETIME}
     rows = [(f.agg, f.column, index[low], index[f.shift_ms]) for f, low in zip(features, lower, strict=True)]
     return Layout(
         Plan(np.array(edges, np.int64), np.array(rows, np.int64).reshape(-1, 4), placed,
-             np.array([plan.lateness_ms, plan.answer_lateness_ms, horizon, endless, plan.sweep_ms], np.int64)),
-        cell_width, extremes, (BASE_COUNT + BASE_FIELDS * columns) * endless, parts,
+             np.array([plan.lateness_ms, plan.answer_lateness_ms, horizon, endless, plan.sweep_ms,
+                       plan.exact_events], np.int64)),
+        cell_width, extremes, BASE_COUNT + BASE_FIELDS * columns, parts,
     )
 
 
@@ -102,4 +105,5 @@ def work_for(layout: Layout) -> Work:
     parts = max(layout.parts, 1)
     return Work(np.zeros(layout.plan.edges.size, np.int64), np.zeros((parts, LONGEST)), np.zeros(parts, np.int64),
                 np.zeros(S1_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64),
-                np.zeros(len(layout.plan.features)), np.zeros(1, np.int64))
+                np.zeros(len(layout.plan.features)), np.zeros(1, np.int64),
+                np.zeros(layout.plan.edges.size, np.int64), np.zeros(2, np.int64))

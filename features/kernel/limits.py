@@ -15,3 +15,7 @@ POOL_MIN = 1024          # rows of pool to begin with: 100 kB, a whole number of
 SWEPT_COUNT = 512        # rows of sweeps the kernel writes before Python takes them over: 50 kB at 12 features
 DUE_BITS = 8             # keys per number that says when the first of them is due: 100,000 keys are 391 numbers
 PARTS_MIN = 4            # doubles per exact sum of evicted events: decimals need 2 or 3; grows with the range of inputs
+PANE_PARTS = 48          # doubles per exact sum of a pane: more than any sum of legal squares needs, and only hot keys pay
+EXACT_EVENTS = 65_536    # events a key keeps one by one, unless its view says otherwise: 13 MB with one summed column
+EXACT_EVENTS_MIN = 16    # fewer save nothing: a pane takes as much memory as ten events
+TAIL_BITS = 4            # panes of age a are at most a / 16 wide: some 160 a key, the tail of a window is 6.25 % too long

@@ -7,6 +7,8 @@ An event that leaves a window, or enters a shifted one, changes features without
     change            ^a+w ^b+w      the least event time + edge beyond the row's own time, read off the edges' rows
     due      |      |      |      |  the first instant at or after the change that has not passed yet
 
+A pane leaves and enters windows as a whole, with its last event.
+
 Nobody looks at keys in between: before a key's next event, and when a batch is through, the instants that have passed
 by then are made up for, one by one (``catch_up``). A key's sweeps depend on that key alone, so this gives the rows that
 a sweep over all keys at every instant would give. ``arena.least`` bounds 256 keys each: where nothing is due is passed
@@ -15,15 +17,23 @@ over. A key without anything to leave or enter is never due again.
 
 import numpy as np
 
-from headrace.features.kernel.accept import DONE
-from headrace.features.kernel.arena import LENGTH, SEQ, SHOWN, START, STREAM_TIME, Arena
+from headrace.features.kernel.arena import (
+    DONE,
+    LENGTH,
+    NEWEST,
+    SEQ,
+    SHOWN,
+    START,
+    STREAM_TIME,
+    SWEPT_FULL,
+    Arena,
+)
 from headrace.features.kernel.compiled import inner
 from headrace.features.kernel.folded import Swept
 from headrace.features.kernel.layout import SWEEP, Plan, Work
 from headrace.features.kernel.limits import DUE_BITS, MAX_CLOCK
+from headrace.features.kernel.panes import LAST
 from headrace.features.kernel.windows import evaluate
-
-SWEPT_FULL = 3  # how a fold may end, beside those of accept.py: take the rows, then go on
 
 
 @inner
@@ -33,10 +43,12 @@ def book(plan: Plan, arena: Arena, work: Work, slot: int, passed: int) -> None:
     if step == 0:
         return
     end = arena.slots[slot, START] + arena.slots[slot, LENGTH]
-    due = MAX_CLOCK
+    due, has_panes = MAX_CLOCK, arena.slots[slot, NEWEST] > 0
     for e in range(plan.edges.size):
         if work.at[e] < end:
             due = min(due, arena.ts[work.at[e]] + plan.edges[e])
+        if has_panes and work.after[e] > 0:
+            due = min(due, arena.spans[work.after[e], LAST] + plan.edges[e])
     if due < MAX_CLOCK:
         due = max(due + -due % step, passed - passed % step + step)
     arena.due[slot] = due

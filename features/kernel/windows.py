@@ -13,7 +13,7 @@ without a window, the base of evicted events before them:
 
 import numpy as np
 
-from headrace.features.kernel.arena import LENGTH, START, Arena, running
+from headrace.features.kernel.arena import LENGTH, NEWEST, START, Arena, rows_until, running
 from headrace.features.kernel.base import gather
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.expansions import difference, grow, rounded
@@ -40,22 +40,11 @@ from headrace.features.kernel.layout import (
     Work,
 )
 from headrace.features.kernel.limits import FAN_OUT_BITS, LEVELS
+from headrace.features.kernel.panes import covering, in_panes, seek
 from headrace.features.kernel.spread import std
 from headrace.features.plan import Agg
 
 COUNT, SUM, MEAN, MIN, MAX, STD, LAST = (int(agg) for agg in Agg)
-
-
-@leaf
-def rows_until(ts: np.ndarray, low: int, high: int, newest: int) -> int:
-    """First row of the sorted ``ts[low:high]`` that is later than ``newest``."""
-    while low < high:
-        middle = (low + high) >> 1
-        if ts[middle] <= newest:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 @inner
@@ -186,7 +175,15 @@ def evaluate(plan: Plan, arena: Arena, work: Work, slot: int, at: int, out: np.n
     for e in range(plan.edges.size):  # ascending distances, so each search ends where the one before began
         high = rows_until(arena.ts, start, high, at - plan.edges[e])
         work.at[e] = high
+    has_panes = arena.slots[slot, NEWEST] > 0
+    held = in_panes(arena) if has_panes else arena
+    if has_panes:
+        seek(plan, arena, work, slot, at)
     for f in range(plan.features.shape[0]):
-        lower = plan.features[f, LOWER]
+        lower, upper = plan.features[f, LOWER], plan.features[f, UPPER]
         low = start if lower < 0 else work.at[lower]
-        out[f] = feature(plan, arena, work, slot, f, start, low, work.at[plan.features[f, UPPER]], lower < 0)
+        row, more = slot, lower < 0
+        if has_panes:
+            row = covering(plan, arena, work, slot, lower, upper)
+            more = row >= 0
+        out[f] = feature(plan, held, work, row, f, start, low, work.at[upper], more)
