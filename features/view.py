@@ -10,6 +10,7 @@ from headrace.features.durations import duration_ms
 from headrace.features.entity import Entity
 from headrace.features.expr import Expr
 from headrace.features.fields import BOOLEAN
+from headrace.features.kernel.limits import EXACT_EVENTS, EXACT_EVENTS_MIN
 from headrace.features.names import check_name, did_you_mean
 from headrace.features.nodes import expect
 from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
@@ -39,6 +40,14 @@ class FeatureView(ByMeaning):
     sweep
         How often the rows of keys without events are refreshed: a value that time changes (an event leaves a window) is
         in the online store with the first multiple of ``sweep`` after it; None = only with the key's next event.
+    exact_events
+        The most events that are kept one by one of a key (at least 16): its memory cap. While no more than that are
+        within reach of the windows, every feature is exact. Past it the oldest half is held in *panes*, sums over a
+        span of time at most a 16th as wide as it is old, and edges of windows among them are moved to where a pane
+        begins: a window of length w is exact over some w' with w <= w' <= 1.0625 w (the declared worst relative tail
+        error), a shifted one, or one asked as of an earlier time, over one whose edges lie earlier by at most a 16th
+        of their distance from the key's stream time. Nothing later than the upper edge is ever counted. A lifetime
+        stays exact.
 
     Raises
     ------
@@ -57,10 +66,11 @@ class FeatureView(ByMeaning):
     ttl: str | None = None
     description: str = ""
     sweep: str | None = DEFAULT_SWEEP
+    exact_events: int = EXACT_EVENTS
 
     def __init__(
         self, name, *, version=1, source, entity, on=None, features, where=None, owner="", ttl=None, description="",
-        sweep=DEFAULT_SWEEP,
+        sweep=DEFAULT_SWEEP, exact_events=EXACT_EVENTS,
     ) -> None:
         check_name(name, "view")
         if not isinstance(source, Source) or not isinstance(entity, Entity):
@@ -69,7 +79,7 @@ class FeatureView(ByMeaning):
         written = {
             "name": name, "version": version, "source": source, "entity": entity, "features": features,
             "on": mapping_of(entity, on, name), "where": where, "owner": owner, "ttl": ttl, "description": description,
-            "sweep": sweep,
+            "sweep": sweep, "exact_events": exact_events,
         }
         for attribute, value in written.items():
             object.__setattr__(self, attribute, value)
@@ -84,6 +94,9 @@ class FeatureView(ByMeaning):
             duration_ms(self.ttl, f"{self.name}: ttl", least_ms=1)
         if self.sweep is not None:
             duration_ms(self.sweep, f"{self.name}: sweep", least_ms=1)
+        if not isinstance(self.exact_events, int) or self.exact_events < EXACT_EVENTS_MIN:
+            raise DeclarationError(
+                f"{self.name}: exact_events={self.exact_events!r}; expected a whole number, {EXACT_EVENTS_MIN} or more")
         if not isinstance(self.where, Expr | None):
             raise DeclarationError(f'{self.name}: where={self.where!r}; expected a condition like field("x") > 1')
         seen: set[str] = set()
@@ -150,7 +163,7 @@ class FeatureView(ByMeaning):
         return {
             "uid": self.uid, "entity": self.entity.meaning(), "on": dict(self.on), "features": features,
             "where": None if self.where is None else self.where.text,
-            "source": self.source.meaning_for(plan.fields | set(self.key_fields)),
+            "source": self.source.meaning_for(plan.fields | set(self.key_fields)), "exact_events": plan.exact_events,
         }
 
     def at(
@@ -195,6 +208,7 @@ class FeatureView(ByMeaning):
                 for text, agg, window, _, parameter in wanted
             ),
             sweep_ms=self.sweep_ms,
+            exact_events=self.exact_events,
         )
 
 

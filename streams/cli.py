@@ -1,5 +1,6 @@
 """The command line: its verbs, each in a module of its own or here."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,13 @@ app = typer.Typer(
 
 
 @app.command()
-def check(pipeline: PipelineOption) -> None:
+def check(
+    pipeline: PipelineOption,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also how exact every feature is, memory per key and time per event.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what --explain adds as JSON, and nothing else.")] = False,
+) -> None:
     """Judge the declarations of a pipeline and show what they compile to.
 
     Example: headrace check --pipeline headrace.models.flights:PIPELINE
@@ -35,9 +42,17 @@ def check(pipeline: PipelineOption) -> None:
     def work() -> None:
         from headrace.streams.pipelines import describe, load_pipeline
 
-        console = Console()
-        for table in describe(load_pipeline(pipeline)):
+        console, found = Console(), load_pipeline(pipeline)
+        for table in describe(found) if not as_json else ():
             console.print(table)
+        if explain or as_json:
+            from headrace.streams import state_plan
+
+            costs = state_plan.costs_of(found)
+            if as_json:
+                print(json.dumps(state_plan.json_of(costs), indent=2))
+            else:
+                console.print(state_plan.cost_table(costs))
 
     told(work)
 

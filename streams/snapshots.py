@@ -31,7 +31,7 @@ from headrace.streams.logs import event
 
 log = getLogger(__name__)
 
-FORMAT = 2  # 2: when keys are due for a sweep
+FORMAT = 3  # 2: when keys are due for a sweep; 3: panes of keys past their cap
 KEPT_COUNT = 2                # the newest, and one to fall back to
 LEFTOVER_S = 3600.0           # a draft this old belongs to a writer that died
 _META = "meta"

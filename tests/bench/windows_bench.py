@@ -59,9 +59,13 @@ def speeds(inside, folded) -> None:
     us_per_event(10, BATCH)  # compiles, or loads what was compiled
     few = us_per_event(10, folded)
     print(f"in order             {10:>9,} events in the window {few:8.2f} us per event")
-    for name, farthest, count in (("in order", 0, folded), ("5 % by up to 1,000", 1_000, folded),
-                                  ("5 % by up to 50,000", 50_000, min(folded, 20_000))):
-        cost = us_per_event(inside, count, farthest)
+    one_by_one = {"exact_events": 4 * inside}
+    for name, farthest, count, limits in (
+        ("in order", 0, folded, one_by_one), ("5 % by up to 1,000", 1_000, folded, one_by_one),
+        ("5 % by up to 50,000", 50_000, min(folded, 20_000), one_by_one), ("in order, panes", 0, folded, {}),
+        ("1,000, panes", 1_000, folded, {}),
+    ):
+        cost = us_per_event(inside, count, farthest, **limits)
         print(f"{name:20s} {inside:>9,} events in the window {cost:8.2f} us per event {cost / few:8.1f} x")
 
 

@@ -1,0 +1,93 @@
+"""What a pipeline's state will take: the source of ``headrace check --explain``.
+
+Memory follows from the layout. The cost of an event is measured right here, by folding made-up events of 1,000 keys
+with 20 events each in the longest window for a fifth of a second; it leaves out decoding, ordering and Kafka.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from rich.table import Table
+
+from headrace.features.kernel.fold import ViewState
+from headrace.features.kernel.folded import UPDATE
+from headrace.features.kernel.footprint import TAIL_ERROR, bound_of, footprint_of
+from headrace.features.kernel.layout import HORIZON, layout_of
+from headrace.features.plan import FoldPlan
+from headrace.models import Pipeline, compile_pipeline
+
+FEW_EVENTS = 20
+KEY_COUNT = 1_000
+BATCH = 2_000
+MEASURED_S = 0.2
+
+
+@dataclass(frozen=True)
+class ViewCost:
+    """One view: how exact its features are and what it takes; bytes are at most, microseconds measured."""
+
+    view: str
+    exact_events: int
+    tail_error: float
+    features: dict[str, str]     # name: how exact
+    bytes_per_key: int           # that keeps ``FEW_EVENTS`` events
+    bytes_per_key_at_cap: int
+    us_per_event: float
+
+
+def costs_of(pipeline: Pipeline) -> list[ViewCost]:
+    """The cost of every view of a pipeline; takes a fifth of a second for each."""
+    return [_cost_of(plan) for stage in compile_pipeline(pipeline).stages for plan in stage.views]
+
+
+def _cost_of(plan: FoldPlan) -> ViewCost:
+    footprint = footprint_of(plan)
+    return ViewCost(
+        plan.uid, plan.exact_events, TAIL_ERROR, {f.name: bound_of(f, plan.exact_events) for f in plan.features},
+        footprint.of(FEW_EVENTS), footprint.of(plan.exact_events, past_cap=True), round(_us_per_event(plan), 2),
+    )
+
+
+def _us_per_event(plan: FoldPlan) -> float:
+    rng = np.random.default_rng(1)
+    state = ViewState(plan)
+    step = max(int(layout_of(plan).plan.terms[HORIZON]) // (FEW_EVENTS * KEY_COUNT), 1)
+    flags, now = np.full(BATCH, UPDATE, np.uint8), 0
+
+    def fold() -> float:
+        nonlocal now
+        slot = rng.integers(0, KEY_COUNT, BATCH).astype(np.int32)
+        event_time, now = now + step * np.arange(BATCH), now + step * BATCH
+        values = np.round(rng.lognormal(3, 1, (BATCH, len(plan.columns))), 2)
+        started = time.perf_counter()
+        state.fold(slot, event_time, flags, values)
+        return time.perf_counter() - started
+
+    for _ in range(2 * FEW_EVENTS * KEY_COUNT // BATCH):  # the windows fill; the first call loads compiled code
+        fold()
+    spent = [fold()]
+    while sum(spent) < MEASURED_S:
+        spent.append(fold())
+    return 1e6 * float(np.median(spent)) / BATCH
+
+
+def cost_table(costs: list[ViewCost]) -> Table:
+    """A table of what ``costs_of`` found."""
+    table = Table(
+        "view", "feature", "how exact", title="state",
+        caption=f"bytes per key from the layout: with {FEW_EVENTS} events kept, and with as many as are kept one by one "
+                f"and panes; us per event measured here, {MEASURED_S} s of made-up events, {FEW_EVENTS} a key",
+    )
+    for cost in costs:
+        for name, exact in cost.features.items():
+            table.add_row(cost.view, name, exact)
+        table.add_row(cost.view, "in all", f"{cost.bytes_per_key:,} bytes per key, {cost.bytes_per_key_at_cap:,} at the "
+                      f"cap; {cost.us_per_event} us per event", style="bold")
+        table.add_section()
+    return table
+
+
+def json_of(costs: list[ViewCost]) -> list[dict]:
+    """The same for programs."""
+    return [asdict(cost) for cost in costs]
