@@ -31,9 +31,9 @@ app = typer.Typer(
 def check(
     pipeline: PipelineOption,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Also how exact every feature is, memory per key and time per event.")
+        bool, typer.Option("--explain", help="Also how exact every feature is, bytes per key, time per event.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what --explain adds as JSON, and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what --explain adds as JSON, nothing else.")] = False,
 ) -> None:
     """Judge the declarations of a pipeline and show what they compile to.
 

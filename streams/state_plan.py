@@ -76,14 +76,14 @@ def cost_table(costs: list[ViewCost]) -> Table:
     """A table of what ``costs_of`` found."""
     table = Table(
         "view", "feature", "how exact", title="state",
-        caption=f"bytes per key from the layout: with {FEW_EVENTS} events kept, and with as many as are kept one by one "
-                f"and panes; us per event measured here, {MEASURED_S} s of made-up events, {FEW_EVENTS} a key",
+        caption=f"Bytes per key from the layout, at most: with {FEW_EVENTS} events kept; at the cap with panes. Time of "
+                f"an event measured just now: made-up events for {MEASURED_S} s, {FEW_EVENTS} a key.",
     )
     for cost in costs:
         for name, exact in cost.features.items():
             table.add_row(cost.view, name, exact)
-        table.add_row(cost.view, "in all", f"{cost.bytes_per_key:,} bytes per key, {cost.bytes_per_key_at_cap:,} at the "
-                      f"cap; {cost.us_per_event} us per event", style="bold")
+        total = f"{cost.bytes_per_key:,} bytes per key, {cost.bytes_per_key_at_cap:,} at the cap"
+        table.add_row(cost.view, "in all", f"{total}; {cost.us_per_event} us per event", style="bold")
         table.add_section()
     return table
 

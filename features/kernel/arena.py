@@ -51,10 +51,10 @@ from headrace.features.kernel.limits import (
 
 # Fields of slots[slot]; SHOWN: its last row is as of then; NEWEST and OLDEST: its panes, 0 = none.
 START, LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN, NEWEST, OLDEST = range(8)
-BUMP, NEED = 62, 63                                      # fields of control; 0..61: free lists, by log2 of the size
-PANE_BUMP, PANE_FREE, PANE_SPARE = 64, 65, 66            # the first pane never given out; a list of free ones; its length
+BUMP, NEED = 62, 63                                    # fields of control; 0..61: free lists, by log2 of the size
+PANE_BUMP, PANE_FREE, PANE_SPARE = 64, 65, 66          # first pane never given out; free ones; how many
 NOTHING = -1
-DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW, SWEPT_FULL, PANES_TOO_FEW = range(5)  # how a fold ends; more room: control[NEED]
+DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW, SWEPT_FULL, PANES_TOO_FEW = range(5)  # how a fold ends; see NEED
 
 
 class Arena(NamedTuple):

@@ -48,7 +48,6 @@ from headrace.features.kernel.sweep import book, catch_up, catch_up_all, new_swe
 from headrace.features.kernel.windows import evaluate
 from headrace.features.plan import FoldPlan
 
-
 GROWN = {POOL_TOO_SMALL: with_pool, PARTS_TOO_NARROW: with_parts, PANES_TOO_FEW: with_panes}
 
 

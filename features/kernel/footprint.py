@@ -1,4 +1,4 @@
-"""What a view's state takes and how exact its features are, from its layout alone: the source of ``check --explain``."""
+"""What a view's state takes and how exact its features are, from its layout: the source of ``check --explain``."""
 
 import math
 from typing import NamedTuple
@@ -46,5 +46,6 @@ def bound_of(feature: PlannedFeature, exact_events: int) -> str:
     """
     if feature.window_ms == LIFETIME and not feature.shift_ms:
         return "exact"
-    then = f"tail +{TAIL_ERROR:.2%}" if not feature.shift_ms else f"edges earlier by up to {TAIL_ERROR:.2%} of their age"
-    return f"exact up to {exact_events:,} events per key, then {then.replace('%', ' %')}"
+    error = f"{100 * TAIL_ERROR:g} %"
+    then = f"edges earlier by up to {error} of their age" if feature.shift_ms else f"tail +{error}"
+    return f"exact up to {exact_events:,} events per key, then {then}"

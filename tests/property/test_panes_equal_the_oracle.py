@@ -1,4 +1,4 @@
-"""Keys with more events than are kept one by one: the kernel's panes are the naive ones, and their error is as declared.
+"""Keys with more events than are kept one by one: the kernel's panes are the naive ones, their error as declared.
 
 Every case has ``exact_events`` = 16, the least there is, and windows that hold many times as many.
 """
@@ -35,7 +35,7 @@ FEATURES = st.builds(lambda agg, span: feature(agg, 0, *span), st.sampled_from(A
 
 @st.composite
 def cases(draw, sweep_ms=0):
-    """(plan, records, passed): bursts and gaps, events out of order by a little and by far, a second key now and then."""
+    """(plan, records, passed): bursts and gaps, events out of order by a little and by far, a second key."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     lateness_ms = draw(st.sampled_from([0, 20, 400]))
     plan = FoldPlan("v.v1", (None,), None, lateness_ms, lateness_ms + draw(st.sampled_from([0, 100])),
@@ -96,7 +96,7 @@ def test_every_value_is_exact_over_a_window_whose_edges_lie_earlier_by_a_16th_of
 
 
 def is_as_declared(found, feature, events, at, stream_time) -> bool:
-    """Whether a value is exact over (lower', upper'], both edges at their place or up to a 16th of their age earlier."""
+    """Whether a value is exact over (lower', upper'], edges in place or up to a 16th of their age earlier."""
     def ends(edge):
         """How many events may lie before the edge: all numbers between the two extremes, at instants only."""
         return sorted({bisect.bisect_left(events, (when + 1,))
