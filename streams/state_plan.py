@@ -76,8 +76,8 @@ def cost_table(costs: list[ViewCost]) -> Table:
     """A table of what ``costs_of`` found."""
     table = Table(
         "view", "feature", "how exact", title="state",
-        caption=f"Bytes per key from the layout, at most: with {FEW_EVENTS} events kept; at the cap with panes. Time of "
-                f"an event measured just now: made-up events for {MEASURED_S} s, {FEW_EVENTS} a key.",
+        caption=f"Bytes per key from the layout, at most: with {FEW_EVENTS} events kept, and at the cap with panes. "
+                f"Time of an event measured just now: made-up events for {MEASURED_S} s, {FEW_EVENTS} a key.",
     )
     for cost in costs:
         for name, exact in cost.features.items():

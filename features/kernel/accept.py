@@ -3,6 +3,8 @@
 import numpy as np
 
 from headrace.features.kernel.arena import (
+    ASIDE_LENGTH,
+    ASIDE_START,
     DONE,
     LENGTH,
     OLDEST,
@@ -14,6 +16,7 @@ from headrace.features.kernel.arena import (
     START,
     STREAM_TIME,
     Arena,
+    copy_row,
     mark_from,
     mark_last,
     release,
@@ -22,26 +25,22 @@ from headrace.features.kernel.arena import (
     run_from,
     size_for,
     take,
+    write_row,
 )
+from headrace.features.kernel.aside import is_far, merge_aside, room_aside, set_aside
 from headrace.features.kernel.base import absorb, stage_sums
 from headrace.features.kernel.compiled import inner, leaf
-from headrace.features.kernel.layout import ENDLESS, EXACT, HORIZON, VALUE, Plan, Work
+from headrace.features.kernel.layout import ENDLESS, EXACT, HORIZON, Plan, Work
 from headrace.features.kernel.limits import FAN_OUT_BITS
 from headrace.features.kernel.panes import room_for_panes
 from headrace.features.kernel.tail import cut, expire, is_old, join_neighbours, older_half, panes_for, take_in
 
 
 @inner
-def copy_row(columns: np.ndarray, arena: Arena, source: int, target: int) -> None:
-    arena.ts[target] = arena.ts[source]
-    for c in range(columns.shape[0]):
-        arena.cells[target, columns[c, VALUE]] = arena.cells[source, columns[c, VALUE]]
-
-
-@inner
 def make_room(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int) -> int:
     """Leave a free row in the chunk of ``slot``; rows behind the horizon may go, and too many become panes. Unless
-    DONE, no event has moved."""
+    DONE, no event has changed."""
+    merge_aside(plan, arena, slot)
     state = arena.slots[slot]
     start, size = state[START], state[SIZE]
     end = start + state[LENGTH]
@@ -80,13 +79,6 @@ def rebuild(plan: Plan, arena: Arena, slot: int) -> None:
             mark_from(plan.columns, arena, start, end)
 
 
-@leaf
-def write(columns: np.ndarray, arena: Arena, row: int, event_time: int, values: np.ndarray) -> None:
-    arena.ts[row] = event_time
-    for c in range(columns.shape[0]):
-        arena.cells[row, columns[c, VALUE]] = values[c] + 0.0  # there is no -0.0
-
-
 @inner
 def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndarray) -> None:
     """Put an event behind all of the same time or before; there is room."""
@@ -97,7 +89,7 @@ def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndar
         row = rows_until(ts, start, end, event_time)
         for later in range(end, row, -1):
             copy_row(columns, arena, later - 1, later)
-    write(columns, arena, row, event_time, values)
+    write_row(columns, arena, row, event_time, values)
     arena.slots[slot, LENGTH] += 1
     run_from(columns, arena.cells, start, row, end + 1)
     if arena.slots[slot, SIZE] >> FAN_OUT_BITS:
@@ -110,11 +102,17 @@ def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndar
 @leaf
 def is_full(plan: Plan, arena: Arena, slot: int, stream_time: int) -> bool:
     """Whether the next event needs ``make_room``: its chunk is full, or too many events are kept one by one."""
-    start, length = arena.slots[slot, START], arena.slots[slot, LENGTH]
-    if length < plan.terms[EXACT] or length == arena.slots[slot, SIZE]:
-        return length == arena.slots[slot, SIZE]
-    end = start + length
-    return end - rows_until(arena.ts, start, end, stream_time - plan.terms[HORIZON]) >= plan.terms[EXACT]
+    state, horizon = arena.slots[slot], stream_time - plan.terms[HORIZON]
+    length = state[LENGTH] + state[ASIDE_LENGTH]
+    if length < plan.terms[EXACT] or length == state[SIZE]:
+        return length == state[SIZE]
+    kept = live(arena.ts, state[START], state[LENGTH], horizon)
+    return kept + live(arena.ts, state[ASIDE_START], state[ASIDE_LENGTH], horizon) >= plan.terms[EXACT]
+
+
+@leaf
+def live(ts: np.ndarray, start: int, length: int, horizon: int) -> int:
+    return start + length - rows_until(ts, start, start + length, horizon)
 
 
 @inner
@@ -123,7 +121,7 @@ def accept_old(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int,
     if not room_for_panes(arena, 1):
         return PANES_TOO_FEW
     row = arena.slots[slot, START] + arena.slots[slot, LENGTH]
-    write(plan.columns, arena, row, event_time, values)
+    write_row(plan.columns, arena, row, event_time, values)
     run_from(plan.columns, arena.cells, row, row, row + 1)
     take_in(plan, arena, work, slot, row, arena.slots[slot, STREAM_TIME])
     arena.slots[slot, SEQ] += 1
@@ -145,7 +143,13 @@ def accept(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int, val
             return status
     if is_old(arena, slot, event_time):
         return accept_old(plan, arena, work, slot, event_time, values)
+    far = is_far(plan, arena, slot, event_time)
+    if far and room_aside(plan, arena, slot) != DONE:
+        return POOL_TOO_SMALL
     state[STREAM_TIME] = stream_time
     state[SEQ] += 1
-    insert(plan, arena, slot, event_time, values)
+    if far:
+        set_aside(plan, arena, slot, event_time, values)
+    else:
+        insert(plan, arena, slot, event_time, values)
     return DONE

@@ -49,8 +49,8 @@ from headrace.features.kernel.limits import (
     POOL_MIN,
 )
 
-# Fields of slots[slot]; SHOWN: its last row is as of then; NEWEST and OLDEST: its panes, 0 = none.
-START, LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN, NEWEST, OLDEST = range(8)
+# Fields of slots[slot]; SHOWN: its last row is as of then; NEWEST and OLDEST: its panes, 0 = none; ASIDE: see aside.py.
+START, LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN, NEWEST, OLDEST, ASIDE_START, ASIDE_LENGTH = range(10)
 BUMP, NEED = 62, 63                                    # fields of control; 0..61: free lists, by log2 of the size
 PANE_BUMP, PANE_FREE, PANE_SPARE = 64, 65, 66          # first pane never given out; free ones; how many
 NOTHING = -1
@@ -60,7 +60,7 @@ DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW, SWEPT_FULL, PANES_TOO_FEW = range(5)  # 
 class Arena(NamedTuple):
     """The state of a view, every array grown by doubling; P rows of pool, K keys."""
 
-    slots: np.ndarray    # int64[K, 8]
+    slots: np.ndarray    # int64[K, 10]
     ts: np.ndarray       # int64[P] event times, ms
     cells: np.ndarray    # float64[P, cell_width], see layout.py
     minima: np.ndarray   # float64[P / 16, 6 * extremes] row i: least x and least -x (inf = none) of rows
@@ -79,16 +79,21 @@ def new_arena(layout: Layout) -> Arena:
     """An arena without keys."""
     control = np.full(67, NOTHING, np.int64)
     control[BUMP] = control[PANE_FREE] = control[PANE_SPARE] = 0
-    control[PANE_BUMP] = 1  # pane 0 is scratch
+    control[PANE_BUMP] = first_pane(layout)
     width, parts, endless = layout.base_width, layout.parts, int(layout.plan.terms[ENDLESS])
     empty = Arena(
-        np.empty((0, 8), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
+        np.empty((0, 10), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
         np.empty((0, 2 * LEVELS * layout.extremes)), control,
         np.empty((0, width * endless)), np.empty((0, parts * endless, PARTS_MIN)),
         np.empty(0, np.int64), np.empty(0, np.int64),
         np.zeros((1, 4), np.int64), np.zeros((2, width)), np.zeros((2, parts, PANE_PARTS)),
     )
-    return with_slots(with_pool(empty, POOL_MIN), 1)
+    return with_panes(with_slots(with_pool(empty, POOL_MIN), 1), first_pane(layout))
+
+
+def first_pane(layout: Layout) -> int:
+    """The first number of a pane; the two rows of each before are scratch, one for every range."""
+    return 1 + layout.ranges // 2
 
 
 def _taller(array: np.ndarray, rows: int, fill: float = 0) -> np.ndarray:
@@ -153,6 +158,20 @@ def rows_until(ts: np.ndarray, low: int, high: int, newest: int) -> int:
         else:
             high = middle
     return low
+
+
+@leaf
+def copy_row(columns: np.ndarray, arena: Arena, source: int, target: int) -> None:
+    arena.ts[target] = arena.ts[source]
+    for c in range(columns.shape[0]):
+        arena.cells[target, columns[c, VALUE]] = arena.cells[source, columns[c, VALUE]]
+
+
+@leaf
+def write_row(columns: np.ndarray, arena: Arena, row: int, event_time: int, values: np.ndarray) -> None:
+    arena.ts[row] = event_time
+    for c in range(columns.shape[0]):
+        arena.cells[row, columns[c, VALUE]] = values[c] + 0.0  # there is no -0.0
 
 
 @inner

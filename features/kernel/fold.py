@@ -33,12 +33,14 @@ from headrace.features.kernel.arena import (
     STREAM_TIME,
     SWEPT_FULL,
     Arena,
+    first_pane,
     new_arena,
     with_panes,
     with_parts,
     with_pool,
     with_slots,
 )
+from headrace.features.kernel.aside import merge_aside
 from headrace.features.kernel.compiled import inner, source_digest
 from headrace.features.kernel.folded import QUERY, UPDATE, Folded, Swept
 from headrace.features.kernel.layout import ANSWER_LATENESS, LATENESS, VALUE, layout_of, work_for
@@ -59,7 +61,7 @@ def _copy(rows: np.ndarray, answers: np.ndarray, i: int) -> None:
 
 @functools.cache
 def _kernel():
-    """The compiled functions (run, sweep, rebuild_all), looked up on disk under a digest of their sources."""
+    """The compiled functions (run, sweep, settle), looked up on disk under a digest of their sources."""
     digest = source_digest()
 
     @njit(cache=True, _nrt=False)
@@ -97,13 +99,17 @@ def _kernel():
         return catch_up_all(begin, known, until, plan, arena, work, swept)
 
     @njit(cache=True, _nrt=False)
-    def rebuild_all(plan, arena, work, slots):
+    def settle(plan, arena, work, slots, restored):
+        """Merge what is set aside; of a restored state recompute what it does not say."""
         if digest >= 0:
             for slot in range(slots):
-                rebuild(plan, arena, slot)
-                sum_up(plan, arena, work, slot)
+                if restored:
+                    rebuild(plan, arena, slot)
+                    sum_up(plan, arena, work, slot)
+                else:
+                    merge_aside(plan, arena, slot)
 
-    return run, sweep, rebuild_all
+    return run, sweep, settle
 
 
 def _as_input(array: np.ndarray, dtype: type) -> np.ndarray:
@@ -216,6 +222,8 @@ class ViewState:
         ``base`` and ``parts`` about evicted events, ``spans`` int64[M, 2], ``pane_base`` and ``pane_parts`` of the
         panes, likewise slot by slot. It is a function of what was folded, not of where chunks and panes lie.
         """
+        if self._known:
+            _kernel()[2](self._layout.plan, self._arena, self._work, self._known, False)
         slots = self._arena.slots[:self._known]
         panes, count = _panes_of(slots[:, OLDEST], self._arena.spans)
         rows = _rows_of(slots[:, START], slots[:, LENGTH])
@@ -275,8 +283,8 @@ class ViewState:
         arena.cells[rows[:, None], self._layout.plan.columns[:, VALUE][None, :]] = arrays["values"]
         arena.base[:known] = arrays["base"]
         arena.parts[:known, :, :arrays["parts"].shape[2]] = arrays["parts"]
-        self._arena = _with_panes_of(arena, arrays)
-        _kernel()[2](self._layout.plan, self._arena, self._work, known)
+        self._arena = _with_panes_of(arena, arrays, first_pane(self._layout))
+        _kernel()[2](self._layout.plan, self._arena, self._work, known, True)
 
     @property
     def state_bytes(self) -> int:
@@ -303,16 +311,16 @@ def _panes_of(oldest: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.concatenate(panes)[np.argsort(slot, kind="stable")], np.bincount(slot, minlength=len(oldest))
 
 
-def _with_panes_of(arena: Arena, arrays: dict[str, np.ndarray]) -> Arena:
+def _with_panes_of(arena: Arena, arrays: dict[str, np.ndarray], first: int) -> Arena:
     """An arena without panes with those of a snapshot, numbered as they come."""
     count = arrays["slots"][:, -1]
-    panes, ends = np.arange(1, len(arrays["spans"]) + 1), np.cumsum(count)
-    arena = with_panes(arena, len(panes) + 1)
+    panes, ends = np.arange(first, first + len(arrays["spans"])), np.cumsum(count) + first
+    arena = with_panes(arena, first + len(panes))
     has = np.flatnonzero(count)
-    arena.slots[has, OLDEST], arena.slots[has, NEWEST] = (ends - count)[has] + 1, ends[has]
+    arena.slots[has, OLDEST], arena.slots[has, NEWEST] = (ends - count)[has], ends[has] - 1
     arena.spans[panes, :LAST + 1] = arrays["spans"]
     arena.spans[panes, OLDER], arena.spans[panes, NEWER] = panes - 1, panes + 1
     arena.spans[arena.slots[has, OLDEST], OLDER] = arena.spans[arena.slots[has, NEWEST], NEWER] = 0
     arena.pane_base[2 * panes], arena.pane_parts[2 * panes] = arrays["pane_base"], arrays["pane_parts"]
-    arena.control[PANE_BUMP] = len(panes) + 1
+    arena.control[PANE_BUMP] = first + len(panes)
     return arena

@@ -12,7 +12,7 @@ counted, and windows side by side count every event once. How wide panes may be:
 
 ``spans[pane]`` = (time of its first event, of its last, the next older pane, the next newer; 0 = none). Pane p has two
 rows of ``pane_base`` and ``pane_parts``: 2 p is its own, 2 p + 1 sums it up with all newer ones, so that a window that
-ends among the retained events needs one row, as a lifetime does. Row 0 is scratch, for what is neither.
+ends among the retained events needs one row, as a lifetime does. The first rows are scratch, see ``tails.py``.
 """
 
 from headrace.features.kernel.arena import (
@@ -29,7 +29,6 @@ from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.layout import Plan, Work
 
 FIRST, LAST, OLDER, NEWER = range(4)  # fields of spans[pane]
-UNKNOWN, WHOLE = -1, -2               # first of work.merged: the scratch row holds nothing; from the first event on
 
 
 @leaf
@@ -113,40 +112,3 @@ def sum_up(plan: Plan, arena: Arena, work: Work, slot: int) -> None:
         if newer > 0:
             add_row(plan, arena, work, 2 * pane + 1, 2 * newer + 1)
         pane, newer = arena.spans[pane, OLDER], pane
-
-
-@inner
-def seek(plan: Plan, arena: Arena, work: Work, slot: int, at: int) -> None:
-    """Find the panes after each edge of time ``at``: ``work.after``."""
-    pane, after = arena.slots[slot, NEWEST], 0
-    for e in range(plan.edges.size):
-        while pane > 0 and arena.spans[pane, LAST] > at - plan.edges[e]:
-            pane, after = arena.spans[pane, OLDER], pane
-        work.after[e] = after
-    work.merged[0] = UNKNOWN
-
-
-@inner
-def covering(plan: Plan, arena: Arena, work: Work, slot: int, lower: int, upper: int) -> int:
-    """The row that holds all panes between two edges, after ``seek``; -1 if there is none. A ``lower`` edge below 0
-    stands for no edge: the key's base is counted, too."""
-    until = work.after[upper]
-    first = arena.slots[slot, OLDEST] if lower < 0 else work.after[lower]
-    if lower >= 0 and first == until:
-        return -1
-    if lower >= 0 and until == 0:
-        return 2 * first + 1
-    begin = WHOLE if lower < 0 else first
-    if work.merged[0] == begin and work.merged[1] == until:
-        return 0
-    work.merged[0], work.merged[1] = begin, until
-    clear(plan.columns, in_panes(arena), 0)
-    if lower < 0:
-        stage_merged(in_panes(arena), work, 0, arena.parts[slot])
-        absorb_merged(plan.columns, in_panes(arena), work, 0, arena.base[slot])
-    if until == 0 and first > 0:
-        add_row(plan, arena, work, 0, 2 * first + 1)
-    while until > 0 and first != until:
-        add_row(plan, arena, work, 0, 2 * first)
-        first = arena.spans[first, NEWER]
-    return 0

@@ -18,9 +18,10 @@ over. A key without anything to leave or enter is never due again.
 import numpy as np
 
 from headrace.features.kernel.arena import (
+    ASIDE_LENGTH,
+    ASIDE_START,
     DONE,
     LENGTH,
-    NEWEST,
     SEQ,
     SHOWN,
     START,
@@ -33,6 +34,7 @@ from headrace.features.kernel.folded import Swept
 from headrace.features.kernel.layout import SWEEP, Plan, Work
 from headrace.features.kernel.limits import DUE_BITS, MAX_CLOCK
 from headrace.features.kernel.panes import LAST
+from headrace.features.kernel.tails import has_tail
 from headrace.features.kernel.windows import evaluate
 
 
@@ -43,12 +45,15 @@ def book(plan: Plan, arena: Arena, work: Work, slot: int, passed: int) -> None:
     if step == 0:
         return
     end = arena.slots[slot, START] + arena.slots[slot, LENGTH]
-    due, has_panes = MAX_CLOCK, arena.slots[slot, NEWEST] > 0
+    end_aside = arena.slots[slot, ASIDE_START] + arena.slots[slot, ASIDE_LENGTH]
+    due, more = MAX_CLOCK, has_tail(arena, slot)
     for e in range(plan.edges.size):
         if work.at[e] < end:
             due = min(due, arena.ts[work.at[e]] + plan.edges[e])
-        if has_panes and work.after[e] > 0:
+        if more and work.after[e] > 0:
             due = min(due, arena.spans[work.after[e], LAST] + plan.edges[e])
+        if more and work.aside[e] < end_aside:
+            due = min(due, arena.ts[work.aside[e]] + plan.edges[e])
     if due < MAX_CLOCK:
         due = max(due + -due % step, passed - passed % step + step)
     arena.due[slot] = due

@@ -6,7 +6,7 @@ half of them, and all of the time of the last of these, become panes. The rule f
     (last - first) * 16 <= S - last      a pane is at most a 16th as wide as it is old
 
 Going from old to new, neighbours become one pane where that keeps the rule, and so does each event with the pane
-before it. So there are about 16 ln(oldest / youngest) panes: widths grow with age as the blocks of an exponential histogram do.
+before it. So there are about 16 ln(oldest / youngest) panes: widths grow with age, as in an exponential histogram.
 
 * An event that comes out of order, at or before the end of the newest pane, goes into the pane whose span has its time;
   if none has, the older neighbour is widened to it, or the newer one, where the rule allows, or it becomes a pane.

@@ -13,7 +13,7 @@ without a window, the base of evicted events before them:
 
 import numpy as np
 
-from headrace.features.kernel.arena import LENGTH, NEWEST, START, Arena, rows_until, running
+from headrace.features.kernel.arena import LENGTH, START, Arena, rows_until, running
 from headrace.features.kernel.base import gather
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.expansions import difference, grow, rounded
@@ -22,6 +22,7 @@ from headrace.features.kernel.layout import (
     BASE_COUNT,
     BASE_FIELDS,
     BASE_LAST,
+    BASE_LAST_AT,
     BASE_MAX,
     BASE_MIN,
     BASE_PRESENT,
@@ -40,8 +41,9 @@ from headrace.features.kernel.layout import (
     Work,
 )
 from headrace.features.kernel.limits import FAN_OUT_BITS, LEVELS
-from headrace.features.kernel.panes import covering, in_panes, seek
+from headrace.features.kernel.panes import in_panes
 from headrace.features.kernel.spread import std
+from headrace.features.kernel.tails import beside, has_tail, seek
 from headrace.features.plan import Agg
 
 COUNT, SUM, MEAN, MIN, MAX, STD, LAST = (int(agg) for agg in Agg)
@@ -116,11 +118,11 @@ def least(arena: Arena, value: int, sign: float, j: int, low: int, high: int) ->
 
 
 @leaf
-def last(cells: np.ndarray, start: int, value: int, low: int, high: int) -> float:
-    """Last non-null value of rows [low, high); NaN if there is none."""
+def last(cells: np.ndarray, start: int, value: int, low: int, high: int) -> int:
+    """The last row of [low, high) whose value is not null; -1 if there is none."""
     present = running(cells, start, high, value + 1)
     if present == running(cells, start, low, value + 1):
-        return np.nan
+        return -1
     high -= 1
     while low < high:  # the first row at which the count of non-nulls is final
         middle = (low + high) >> 1
@@ -128,7 +130,7 @@ def last(cells: np.ndarray, start: int, value: int, low: int, high: int) -> floa
             low = middle + 1
         else:
             high = middle
-    return cells[low, value]
+    return low
 
 
 @leaf
@@ -160,8 +162,10 @@ def feature(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int,
     if agg in (MIN, MAX):
         return extreme(plan, arena, slot, c, endless, agg == MAX, low, high)
     if agg == LAST:
-        newest = last(arena.cells, start, value, low, high)
-        return arena.base[slot, base + BASE_LAST] if endless and newest != newest else newest
+        row = last(arena.cells, start, value, low, high)
+        if endless and (row < 0 or arena.base[slot, base + BASE_LAST_AT] >= arena.ts[row]):
+            return arena.base[slot, base + BASE_LAST]
+        return arena.cells[row, value] if row >= 0 else np.nan
     if agg == STD and n >= 2:
         return std(plan, arena, work, slot, c, endless, start, low, high, n)
     return np.nan
@@ -175,15 +179,15 @@ def evaluate(plan: Plan, arena: Arena, work: Work, slot: int, at: int, out: np.n
     for e in range(plan.edges.size):  # ascending distances, so each search ends where the one before began
         high = rows_until(arena.ts, start, high, at - plan.edges[e])
         work.at[e] = high
-    has_panes = arena.slots[slot, NEWEST] > 0
-    held = in_panes(arena) if has_panes else arena
-    if has_panes:
+    more = has_tail(arena, slot)
+    held = in_panes(arena) if more else arena
+    if more:
         seek(plan, arena, work, slot, at)
     for f in range(plan.features.shape[0]):
-        lower, upper = plan.features[f, LOWER], plan.features[f, UPPER]
+        lower = plan.features[f, LOWER]
         low = start if lower < 0 else work.at[lower]
-        row, more = slot, lower < 0
-        if has_panes:
-            row = covering(plan, arena, work, slot, lower, upper)
-            more = row >= 0
-        out[f] = feature(plan, held, work, row, f, start, low, work.at[upper], more)
+        row, endless = slot, lower < 0
+        if more:
+            row = beside(plan, arena, work, slot, f)
+            endless = row >= 0
+        out[f] = feature(plan, held, work, row, f, start, low, work.at[plan.features[f, UPPER]], endless)

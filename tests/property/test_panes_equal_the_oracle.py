@@ -7,9 +7,11 @@ import bisect
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.features.kernel import layout
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import Folded
 from headrace.features.kernel.oracle import AGGREGATIONS, OracleView
@@ -39,7 +41,7 @@ def cases(draw, sweep_ms=0):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     lateness_ms = draw(st.sampled_from([0, 20, 400]))
     plan = FoldPlan("v.v1", (None,), None, lateness_ms, lateness_ms + draw(st.sampled_from([0, 100])),
-                    tuple(draw(st.lists(FEATURES, min_size=1, max_size=4))), sweep_ms, 16)
+                    tuple(draw(st.lists(FEATURES, min_size=1, max_size=4))), sweep_ms, draw(st.sampled_from([16, 16, 50])))
     n = draw(st.sampled_from([30, 60, 150]))
     steps = rng.choice([0, 1, 3, 60], n, p=draw(st.sampled_from([[.1, .5, .39, .01], [.9, .1, 0, 0], [0, .5, .4, .1]])))
     behind = np.where(rng.random(n) < draw(st.sampled_from([0, .1, .5])), rng.integers(0, lateness_ms + 5, n), 0)
@@ -61,10 +63,22 @@ def assert_equal_arrays(a, b):
         np.testing.assert_array_equal(array, b[name], err_msg=name, strict=True)
 
 
-@given(cases(), st.lists(st.integers(0, 150), max_size=4))
+def set_aside_early(patch, early):
+    """From the fourth row before the end on, four at most, where otherwise it would take a thousand."""
+    if early:
+        patch.setattr(layout, "FAR_ROWS", 3)
+        patch.setattr(layout, "ASIDE_ROWS", 4)
+
+
+@given(cases(), st.lists(st.integers(0, 150), max_size=4), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_every_feature_has_the_naive_panes_bits_however_records_are_cut_and_restored(case, cuts):
-    plan, records, _ = case
+def test_every_feature_has_the_naive_panes_bits_however_records_are_cut_and_restored(case, cuts, early):
+    with pytest.MonkeyPatch.context() as patch:
+        set_aside_early(patch, early)
+        judge(*case[:2], cuts)
+
+
+def judge(plan, records, cuts):
     n = len(records[0])
     whole, carried = ViewState(plan), ViewState(plan)
     folded = whole.fold(*records)
@@ -112,10 +126,15 @@ def is_as_declared(found, feature, events, at, stream_time) -> bool:
     return False
 
 
-@given(cases(sweep_ms=STEP))
+@given(cases(sweep_ms=STEP), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_sweeps_see_panes_leave_and_enter_windows(case):
-    plan, records, passed = case
+def test_sweeps_see_panes_and_events_set_aside_leave_and_enter_windows(case, early):
+    with pytest.MonkeyPatch.context() as patch:
+        set_aside_early(patch, early)
+        judge_sweeps(*case)
+
+
+def judge_sweeps(plan, records, passed):
     state, oracle, now, expected = ViewState(plan), OracleView(plan), 0, []
     for i, until in enumerate([*passed.tolist(), LAST_INSTANT]):
         for instant in range(now + STEP - now % STEP, until + 1, STEP):
