@@ -8,8 +8,8 @@
   values so far; if it is summed also the running sum in three doubles and the number of lossy additions so far; if it
   has a standard deviation the same for the squares, and since which row all values have been equal. "So far" counts
   from the key's first retained event.
-* ``terms``: the times a record is judged by, whether a feature has no window (ENDLESS = 1), the step of sweeps, how many
-  events a key keeps one by one, and from where on (rows) how many (rows) are set aside.
+* ``terms``: the times a record is judged by, whether a feature has no window (ENDLESS = 1), the step of sweeps, how
+  many events a key keeps one by one, and from where on (rows) how many (rows) are set aside.
 """
 
 from typing import NamedTuple

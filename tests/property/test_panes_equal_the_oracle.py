@@ -41,7 +41,8 @@ def cases(draw, sweep_ms=0):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     lateness_ms = draw(st.sampled_from([0, 20, 400]))
     plan = FoldPlan("v.v1", (None,), None, lateness_ms, lateness_ms + draw(st.sampled_from([0, 100])),
-                    tuple(draw(st.lists(FEATURES, min_size=1, max_size=4))), sweep_ms, draw(st.sampled_from([16, 16, 50])))
+                    tuple(draw(st.lists(FEATURES, min_size=1, max_size=4))), sweep_ms,
+                    draw(st.sampled_from([16, 16, 50])))
     n = draw(st.sampled_from([30, 60, 150]))
     steps = rng.choice([0, 1, 3, 60], n, p=draw(st.sampled_from([[.1, .5, .39, .01], [.9, .1, 0, 0], [0, .5, .4, .1]])))
     behind = np.where(rng.random(n) < draw(st.sampled_from([0, .1, .5])), rng.integers(0, lateness_ms + 5, n), 0)
