@@ -243,3 +243,11 @@ def test_a_resolved_pipeline_is_the_pipeline_written_with_its_schemas(flights):
     label = replace(model.label, source=waiting["arrived"])
     late = replace(model, scores=waiting["scheduled"], inputs=[*model.requests, *views], label=label)
     assert Pipeline("flights", models=[late]).resolved(subjects.__getitem__) == flights.pipeline
+
+
+def test_how_many_events_are_exact_is_part_of_a_views_meaning_and_of_its_plan():
+    usual, few = view(Count("1d")), view(Count("1d"), exact_events=100)
+    assert (usual.plan().exact_events, few.plan().exact_events) == (65_536, 100)
+    assert usual.digest != few.digest
+    for wrong in (15, 2.5, True, None):
+        assert "expected a whole number, 16 or more" in refusal(view, Count("1d"), exact_events=wrong)

@@ -1,12 +1,15 @@
 """Pipelines loaded by name: what is found, and what a user reads when it is not."""
 
+import json
 import sys
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from headrace.models import ModelSpec, Pipeline, number
 from headrace.schemas.errors import DeclarationError
+from headrace.streams.cli import app
 from headrace.streams.pipelines import describe, load_pipeline
 
 GOOD = """
@@ -137,3 +140,16 @@ def test_brackets_in_an_expression_are_no_markup(folder):
 def test_a_model_without_label_and_views_is_described_too(flights):
     pipeline = Pipeline("p", models=[ModelSpec("m", scores=flights.scheduled, inputs=[number("distance")])])
     assert "none" in printed(pipeline)
+
+
+def test_explained_it_says_how_exact_features_are_and_what_they_take(folder):
+    (folder / "shop_i.py").write_text(GOOD.replace("entity=", "exact_events=1000, entity="))
+    said = CliRunner().invoke(app, ["check", "--pipeline", "shop_i:PIPELINE", "--explain"], env={"COLUMNS": "160"})
+    assert said.exit_code == 0, said.output
+    assert "shop_i" not in said.output and "exact up to 1,000 events per key, then tail +6.25 %" in said.output
+    assert "bytes per key" in said.output and "us per event" in said.output and "orders" in said.output
+    alone = CliRunner().invoke(app, ["check", "--pipeline", "shop_i:PIPELINE", "--json"])
+    (cost,) = json.loads(alone.stdout)
+    assert (cost["view"], cost["exact_events"], cost["tail_error"]) == ("counts.v1", 1000, 0.0625)
+    assert cost["features"]["paid_count"] == "exact" and set(cost["features"]) == {"paid_count", "count_1h", "count_1d"}
+    assert cost["us_per_event"] > 0 and 0 < cost["bytes_per_key"] < cost["bytes_per_key_at_cap"]
