@@ -7,8 +7,9 @@ acceptance). A chunk is aligned to its size, so one of 16 rows or more shares no
                                                                     free: one linked list per size, linked through ts
 
 A full chunk makes room: expired rows go (into the base, see ``base.py``, if a feature has no window), and the rest
-moves to the front, or to a larger or much smaller chunk. At least half is free afterwards, so the cost per event is
-constant. Moving starts the running sums anew, which also keeps them small and their lost bits few.
+moves to the front, or to a larger or much smaller chunk; of too many the older half become panes, see ``tail.py``. At
+least half is free afterwards, so the cost per event is constant. Moving starts the running sums anew, which also keeps
+them small and their lost bits few.
 """
 
 from typing import NamedTuple

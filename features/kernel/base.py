@@ -1,11 +1,12 @@
 """Evicted events of keys that have a feature without a window, kept as what can be added to but need not be split.
 
-Per key: how many, and per column how many non-null, least, largest, last, the exact sum and the exact sum of squares.
-Queries never look behind the horizon, so the base is always counted whole. An exact sum is an expansion (see
-``expansions.py``); ``compress`` keeps it to about one double per 53 bits between the largest partial sum and the last
-bit of the smallest input, 20 doubles for all that limits.py lets through (squares: 38), 2 or 3 for usual numbers.
-Eviction is in two steps, because it may turn out that the sums need more doubles than there are: ``stage_sums`` touches
-only scratch memory, ``absorb`` then cannot fail.
+Per key: how many, and per column how many non-null, least, largest, last and its time, the exact sum and the exact sum
+of squares. Queries never look behind the horizon, so the base is always counted whole. Panes (``panes.py``) keep the
+same of other events, and what is here works on both: ``arena.base[slot]`` may be a row of panes. An exact sum is an
+expansion (see ``expansions.py``); ``compress`` keeps it to about one double per 53 bits between the largest partial sum
+and the last bit of the smallest input, 20 doubles for all that limits.py lets through (squares: 38), 2 or 3 for usual
+numbers. Eviction is in two steps, because it may turn out that the sums need more doubles than there are:
+``stage_sums`` touches only scratch memory, ``absorb`` then cannot fail.
 """
 
 import numpy as np

@@ -56,7 +56,7 @@ class Work(NamedTuple):
     swept: np.ndarray    # int64[1] rows of sweeps written, see sweep.py
     after: np.ndarray    # int64[edges] oldest pane after each edge, 0 = none: of keys with panes
     aside: np.ndarray    # int64[edges] rows set aside after each edge: of keys that have some
-    merged: np.ndarray   # int64[ranges] whether the scratch row of a range is up to date, see tails.py
+    merged: np.ndarray   # int64[ranges] whether the scratch row of a range is up to date, see beside.py
 
 
 class Layout(NamedTuple):

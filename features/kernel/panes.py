@@ -12,7 +12,7 @@ counted, and windows side by side count every event once. How wide panes may be:
 
 ``spans[pane]`` = (time of its first event, of its last, the next older pane, the next newer; 0 = none). Pane p has two
 rows of ``pane_base`` and ``pane_parts``: 2 p is its own, 2 p + 1 sums it up with all newer ones, so that a window that
-ends among the retained events needs one row, as a lifetime does. The first rows are scratch, see ``tails.py``.
+ends among the retained events needs one row, as a lifetime does. The first rows are scratch, see ``beside.py``.
 """
 
 from headrace.features.kernel.arena import (

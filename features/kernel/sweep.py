@@ -34,7 +34,7 @@ from headrace.features.kernel.folded import Swept
 from headrace.features.kernel.layout import SWEEP, Plan, Work
 from headrace.features.kernel.limits import DUE_BITS, MAX_CLOCK
 from headrace.features.kernel.panes import LAST
-from headrace.features.kernel.tails import has_tail
+from headrace.features.kernel.beside import has_tail
 from headrace.features.kernel.windows import evaluate
 
 

@@ -1,13 +1,14 @@
 """Features of one key at one time, read from its chunk without scanning windows.
 
-``evaluate`` finds the row after each edge by binary search; a feature then covers rows [low, high) of the chunk, and,
-without a window, the base of evicted events before them:
+``evaluate`` finds the row after each edge by binary search; a feature then covers rows [low, high) of the chunk, and
+maybe one row of what else it holds: without a window the base of evicted events, of a key with panes or events set
+aside what ``beside.py`` finds there:
 
 * count and non-null count are differences of positions and running counts;
 * sum and mean are differences of running sums, exact unless a lossy addition lies between: then the window is summed
   anew, exactly;
 * min and max read single rows at the ends, then blocks, then blocks of blocks;
-* last is the row at which the running non-null count reached its final value;
+* last is the row at which the running non-null count reached its final value, unless the other row has a later one;
 * std is in ``spread.py``.
 """
 
@@ -43,7 +44,7 @@ from headrace.features.kernel.layout import (
 from headrace.features.kernel.limits import FAN_OUT_BITS, LEVELS
 from headrace.features.kernel.panes import in_panes
 from headrace.features.kernel.spread import std
-from headrace.features.kernel.tails import beside, has_tail, seek
+from headrace.features.kernel.beside import beside, has_tail, seek
 from headrace.features.plan import Agg
 
 COUNT, SUM, MEAN, MIN, MAX, STD, LAST = (int(agg) for agg in Agg)
