@@ -29,12 +29,12 @@ from headrace.features.kernel.arena import (
     SWEPT_FULL,
     Arena,
 )
+from headrace.features.kernel.beside import has_tail
 from headrace.features.kernel.compiled import inner
 from headrace.features.kernel.folded import Swept
 from headrace.features.kernel.layout import SWEEP, Plan, Work
 from headrace.features.kernel.limits import DUE_BITS, MAX_CLOCK
 from headrace.features.kernel.panes import LAST
-from headrace.features.kernel.beside import has_tail
 from headrace.features.kernel.windows import evaluate
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from headrace.features.kernel.arena import LENGTH, START, Arena, rows_until, running
 from headrace.features.kernel.base import gather
+from headrace.features.kernel.beside import beside, has_tail, seek
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.expansions import difference, grow, rounded
 from headrace.features.kernel.layout import (
@@ -44,7 +45,6 @@ from headrace.features.kernel.layout import (
 from headrace.features.kernel.limits import FAN_OUT_BITS, LEVELS
 from headrace.features.kernel.panes import in_panes
 from headrace.features.kernel.spread import std
-from headrace.features.kernel.beside import beside, has_tail, seek
 from headrace.features.plan import Agg
 
 COUNT, SUM, MEAN, MIN, MAX, STD, LAST = (int(agg) for agg in Agg)
