@@ -22,12 +22,12 @@ def fold(state, keys, events, step=1):
 
 @pytest.mark.parametrize("windows", [(10_000,), (10_000, 2000, LIFETIME)])
 @pytest.mark.parametrize("events", [4, 20])
-def test_keys_take_no_more_than_promised_and_no_less_than_half(windows, events):
+def test_keys_take_no_more_than_promised(windows, events):
     keys = 4096
     state = ViewState(plan(*windows))
     fold(state, keys, events)
     promised = footprint_of(state.plan).of(events)
-    assert promised / 4 < state.state_bytes / keys <= promised * 1.01  # the pool doubles, and so do chunks
+    assert promised / 4 < state.state_bytes / keys <= promised * 1.01  # promised: as after long; chunks double
 
 
 def test_a_hot_key_takes_no_more_than_promised_however_many_events_it_has():
