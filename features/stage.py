@@ -137,6 +137,28 @@ class StageCore:
         rows = self._rows(released, results)
         return StageOutput(rows, [each for each in answers if len(each.offset)], late)
 
+    def go_on_at(self, offsets: Mapping[int, Sequence[int]], clock: int) -> None:
+        """Leave the log behind: what comes next are the source logs from these offsets on.
+
+        For state that was folded from elsewhere than these logs: to them it is as if it came from what is before.
+
+        Parameters
+        ----------
+        offsets : mapping of source index to sequence of int
+            Of every feeding source, the next offset per partition.
+        clock : int
+            Of all partitions: beyond every stamp so far, and no record to come is stamped below it.
+
+        Raises
+        ------
+        ValueError
+            Records still wait for clocks.
+        """
+        if self.held_count:
+            raise ValueError(f"{self.held_count} records wait: lift all clocks before the log is left")
+        self._aligner = Aligner({source: len(found) for source, found in offsets.items()})
+        self._aligner.clocks.begin(offsets, clock)
+
     def _laid_out(self, records: SourceRecords) -> Columns:
         flags, values = self._layout.rows(records)
         return {

@@ -22,7 +22,7 @@ __all__ = ["AHEAD", "MISSING", "NOT_ASKED", "NO_ORIGIN", "NO_SWEEP", "OK", "TOO_
 _Columns = TypeVar("_Columns")
 
 NO_SWEEP = 0                       # RowColumns.sweep of the rows of events; on the wire
-NO_ORIGIN = -1                     # source, partition, offset and role of the rows of sweeps; on the wire
+NO_ORIGIN = -1                     # source, partition, offset, role of rows that no logged event made; on the wire
 OK, TOO_LATE, NOT_ASKED = 0, 1, 2  # status of a view in an answer; on the wire: never renumber
 MISSING, AHEAD = 3, 4              # ... of one read from the store: no row; a row too much newer than the event
 
@@ -61,7 +61,8 @@ class LogSlice:
 class RowColumns:
     """n changed rows of a view, in canonical order: those of events and those of sweeps.
 
-    A sweep's row has no event: its origin is ``NO_ORIGIN``, its event time the key's stream time.
+    A sweep's row has no event: its origin is ``NO_ORIGIN``, its event time the key's stream time. The row of an event
+    that is in no log, but in a file of history, has that origin, too.
     """
 
     entity_key: list[bytes]

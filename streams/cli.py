@@ -10,6 +10,7 @@ from rich.console import Console
 
 from headrace.streams.cli_apply import apply
 from headrace.streams.cli_backfill import backfill
+from headrace.streams.cli_bootstrap import bootstrap
 from headrace.streams.cli_common import PipelineOption, instant, told
 from headrace.streams.cli_dead_letters import dead_letters
 from headrace.streams.cli_down import down
@@ -132,6 +133,7 @@ app.command()(init)
 app.command()(produce)
 app.command()(train)
 app.command()(backfill)
+app.command()(bootstrap)
 app.command()(up)
 app.command()(status)
 app.command()(down)

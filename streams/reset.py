@@ -34,13 +34,13 @@ def carry_out(cluster: Cluster, plan: ResetPlan, tell: Callable[[str], None] = l
     admin, names = AdminClient(cluster.settings.client()), cluster.names
     metadata = incarnation_metadata(plan.incarnation)
     stage_group, anew = names.group("stage"), [each.topic for each in plan.anew]
-    _commit(admin, names.group(RESET_ROLE), [Move("", names.marks, 0, None, 0)], metadata)
+    set_offsets(admin, names.group(RESET_ROLE), [Move("", names.marks, 0, None, 0)], metadata)
     moves: dict[str, list[Move]] = defaultdict(list)
     for move in plan.moves:
         moves[move.group].append(move)
     for group in [group for group in moves if group != stage_group]:
         tell(f"offsets of {group}")
-        _commit(admin, group, [move for move in moves[group] if move.topic not in anew], "")
+        set_offsets(admin, group, [move for move in moves[group] if move.topic not in anew], "")
     for model, cut in zip(cluster.pipeline.models, plan.cut, strict=True):
         if cut.kept < cut.records:
             tell(f"drift counts of {model.name}")
@@ -57,10 +57,17 @@ def carry_out(cluster: Cluster, plan: ResetPlan, tell: Callable[[str], None] = l
     tell(f"offsets of {stage_group}")
     for group, own in moves.items():
         begun = metadata if group == stage_group else ""
-        _commit(admin, group, [move for move in own if move.topic in anew], begun)
+        set_offsets(admin, group, [move for move in own if move.topic in anew], begun)
 
 
-def _commit(admin: AdminClient, group: str, moves: Sequence[Move], metadata: str) -> None:
+def set_offsets(admin: AdminClient, group: str, moves: Sequence[Move], metadata: str) -> None:
+    """Commit offsets for a group that has no members.
+
+    Raises
+    ------
+    ServiceError
+        Kafka refuses.
+    """
     if not moves:
         return
     places = [TopicPartition(move.topic, move.partition, move.after, metadata) for move in moves]
@@ -72,7 +79,7 @@ def _commit(admin: AdminClient, group: str, moves: Sequence[Move], metadata: str
     except KafkaException as error:
         failed = [error.args[0]]
     if failed:
-        raise ServiceError(f"offsets of group {group} cannot be set: {failed[0].str()}; stop its members, reset again")
+        raise ServiceError(f"offsets of group {group} cannot be set: {failed[0].str()}; stop its members, try again")
 
 
 def recreate_topics(admin: AdminClient, topics: Sequence[str]) -> None:

@@ -144,6 +144,21 @@ def score_moves(group: str, logs: Sequence[SourceLog], committed: Mapping[Partit
     return found
 
 
+def loaded_gap(history_ms: int | None, needed_ms: int | None) -> list[str]:
+    """Say what was loaded from files (`headrace bootstrap`) and windows need: the sources may never have had it.
+
+    >>> loaded_gap(7_200_000, 3_600_000)
+    ['what came before 1970-01-01T02:00:00.000Z was loaded from files: load it again, `headrace bootstrap --replace`']
+    >>> loaded_gap(7_200_000, 7_200_000), loaded_gap(None, None)
+    ([], [])
+    """
+    if history_ms is None or (needed_ms is not None and needed_ms >= history_ms):
+        return []
+    return [
+        f"what came before {iso(history_ms)} was loaded from files: load it again, `headrace bootstrap --replace`"
+    ]
+
+
 def gap_of(log: SourceLog, needed_ms: int | None, warm_up_ms: int | None) -> str | None:
     """Say what a source partition no longer has and windows need; None: nothing.
 

@@ -14,11 +14,20 @@ from headrace.schemas.topics import TopicNames
 from headrace.streams.collect import read_records
 from headrace.streams.errors import ServiceError
 from headrace.streams.history import warm_up_ms
-from headrace.streams.incarnations import FIRST_INCARNATION, incarnation_of
+from headrace.streams.incarnations import FIRST_INCARNATION, history_of, incarnation_of
 from headrace.streams.kafka_security import security_options
 from headrace.streams.offsets import Offsets, Partition
 from headrace.streams.registry import open_registry
-from headrace.streams.reset_plan import Emptied, Move, ResetPlan, SourceLog, gap_of, score_moves, source_moves
+from headrace.streams.reset_plan import (
+    Emptied,
+    Move,
+    ResetPlan,
+    SourceLog,
+    gap_of,
+    loaded_gap,
+    score_moves,
+    source_moves,
+)
 from headrace.streams.settings import Settings
 from headrace.streams.snapshots import snapshot_files
 
@@ -64,14 +73,14 @@ class Cluster:
         places = self.places([*sources.values(), *self.stage_topics, *self.rows_topics])
         back = warm_up_ms(self.topology)
         needed_ms = None if back is None else at_ms - back
-        logs = {name: self._logs(places[topic], at_ms, needed_ms) for name, topic in sources.items()}
+        logs = {name: self.logs(places[topic], at_ms, needed_ms) for name, topic in sources.items()}
         every = [log for some in logs.values() for log in some]
-        moves = source_moves(self.groups[0], every, self._committed(self.groups[0], sources.values(), places))
+        moves = source_moves(self.groups[0], every, self.committed(self.groups[0], sources.values(), places))
         lagging: list[str] = []
         scored_from: dict[str, dict[int, int]] = {}
         for group, source in self.scored.items():
             topic, rows = sources[source.name], self.names.rows(source.name)
-            committed = self._committed(group, [topic, rows], places)
+            committed = self.committed(group, [topic, rows], places)
             own = score_moves(group, logs[source.name], committed)
             behind = [self._lag(move, log) for move, log in zip(own, logs[source.name], strict=True)]
             lagging += [text for text in behind if text is not None]
@@ -79,14 +88,16 @@ class Cluster:
             # answers of before are passed over, not deleted: the sink names its files by their offsets
             ends = self._any.ends(places[rows])
             moves += own + [Move(group, *at, committed[at], ends[at]) for at in places[rows]]
-        stage = self._committed(self.groups[1], self.stage_topics, places)
+        stage = self.committed(self.groups[1], self.stage_topics, places)
         moves += [Move(self.groups[1], *at, before, 0) for at, before in stage.items()]
+        incarnation, history_ms = self.next_incarnation()
         sizes = self._sizes([at for topic in self.stage_topics for at in places[topic]])
         return ResetPlan(
             self.pipeline.name, at_ms, moves, [Emptied(topic, count) for topic, count in sizes.items()],
             [self._drift(model, scored_from[model.scores.name]) for model in self.pipeline.models],
-            snapshot_files(self.settings.state_url, self.groups[1]), self._next_incarnation(),
-            [text for log in every if (text := gap_of(log, needed_ms, back))], lagging, self._members(),
+            snapshot_files(self.settings.state_url, self.groups[1]), incarnation,
+            [*loaded_gap(history_ms, needed_ms), *(text for log in every if (text := gap_of(log, needed_ms, back)))],
+            lagging, self.members(),
         )
 
     def places(self, topics: Iterable[str]) -> dict[str, list[Partition]]:
@@ -98,7 +109,8 @@ class Cluster:
             raise ServiceError(f"{where}: {error.args[0].str()}; is it running?") from error
         return {topic: [(topic, number) for number in sorted(known[topic].partitions)] for topic in topics}
 
-    def _logs(self, places: Sequence[Partition], at_ms: int, needed_ms: int | None) -> list[SourceLog]:
+    def logs(self, places: Sequence[Partition], at_ms: int, needed_ms: int | None) -> list[SourceLog]:
+        """Return what source partitions hold, seen from a time; `needed_ms` None: all is needed."""
         starts, ends = self._any.starts(places), self._any.ends(places)
         firsts, at = (self._any.first_at(dict.fromkeys(places, ms)) for ms in (0, at_ms))
         needed = firsts if needed_ms is None else self._any.first_at(dict.fromkeys(places, needed_ms))
@@ -111,9 +123,10 @@ class Cluster:
             for one in places
         ]
 
-    def _committed(
+    def committed(
         self, group: str, topics: Iterable[str], places: Mapping[str, Sequence[Partition]]
     ) -> dict[Partition, int | None]:
+        """Return a group's next offsets in all partitions of some topics; None where it has none."""
         return self._offsets[group].committed([at for topic in topics for at in places[topic]])
 
     def _lag(self, move: Move, log: SourceLog) -> str | None:
@@ -149,7 +162,8 @@ class Cluster:
         kept = [stays(record, scored_from) for record in read_records(self.settings, topic, registry)]
         return Emptied(topic, len(kept), sum(kept))
 
-    def _members(self) -> dict[str, list[str]]:
+    def members(self) -> dict[str, list[str]]:
+        """Return who is alive, by group."""
         found = {}
         for group, answer in self._admin.describe_consumer_groups(self.groups, request_timeout=ANSWER_S).items():
             try:
@@ -162,8 +176,11 @@ class Cluster:
                 found[group] = sorted(f"{one.group_instance_id or one.client_id} at {one.host}" for one in members)
         return found
 
-    def _next_incarnation(self) -> int:
-        return 1 + committed_incarnation(self.settings, [self.groups[1], self.names.group(RESET_ROLE)])
+    def next_incarnation(self) -> tuple[int, int | None]:
+        """Return the incarnation that wins over all so far, and up to when (ms) state was loaded from files, if any."""
+        said = commit_metadata(self.settings, [self.groups[1], self.names.group(RESET_ROLE)])
+        loaded = [history_ms for text in said if (history_ms := history_of(text)) is not None]
+        return 1 + max(map(incarnation_of, said), default=FIRST_INCARNATION), max(loaded, default=None)
 
 
 def stays(record: Mapping, scored_from: Mapping[int, int]) -> bool:
@@ -171,8 +188,8 @@ def stays(record: Mapping, scored_from: Mapping[int, int]) -> bool:
     return record["to_offset"] <= scored_from.get(record["partition"], 0)
 
 
-def committed_incarnation(settings: Settings, groups: Iterable[str]) -> int:
-    """Return the largest incarnation in the commits of some groups; blocks.
+def commit_metadata(settings: Settings, groups: Iterable[str]) -> list[str]:
+    """Return what stands beside the offsets that some groups have committed; blocks.
 
     Raises
     ------
@@ -190,6 +207,6 @@ def committed_incarnation(settings: Settings, groups: Iterable[str]) -> int:
         return [commit.metadata or "" for answer in answers for commit in answer.values()]
 
     try:
-        return max(map(incarnation_of, asyncio.run(ask())), default=FIRST_INCARNATION)
+        return asyncio.run(ask())
     except AiokafkaError as error:
         raise ServiceError(f"cannot read commits at {settings.bootstrap}: {error!r}; is Kafka running?") from error

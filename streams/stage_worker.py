@@ -27,7 +27,8 @@ from headrace.schemas.topics import TopicNames
 from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import GapError, ServiceError, SnapshotError
 from headrace.streams.faust_host import FaustHost
-from headrace.streams.incarnations import incarnation_metadata, incarnation_of
+from headrace.streams.incarnations import history_of, incarnation_metadata, incarnation_of
+from headrace.streams.instants import iso
 from headrace.streams.logs import event
 from headrace.streams.offsets import Partition
 from headrace.streams.producer import GaplessProducer
@@ -50,9 +51,10 @@ class _Shard:
     """One shard this member owns."""
 
     def __init__(
-        self, core: StageCore, start: int, committed: int, store: SnapshotStore, now_s: float, incarnation: int
+        self, core: StageCore, start: int, committed: int, store: SnapshotStore, now_s: float, metadata: str
     ) -> None:
-        self.core, self.store, self.incarnation = core, store, incarnation
+        self.core, self.store, self.incarnation = core, store, incarnation_of(metadata)
+        self.metadata = incarnation_metadata(self.incarnation, history_of(metadata))
         self.next_offset = start          # the core holds the log up to here
         self.live_from = committed        # what the log below brings forth is delivered: say nothing
         self.committed = committed
@@ -111,7 +113,13 @@ class StageRole:
         shard = ShardName(
             self._names.group(ROLE), self._topology.digest, entity, partition, self._topic_ids[topic])
         store = SnapshotStore(self._settings.state_url, shard)
-        found = store.newest(at_most) if at_most else None
+        found, history_ms = None if committed is None else store.newest(at_most), history_of(metadata)
+        if found is None and history_ms is not None:
+            raise SnapshotError(
+                f"{topic}[{partition}]: its state up to {iso(history_ms)} was loaded from files, so no log holds it, "
+                f"and there is no snapshot at or below offset {at_most} in {store.folder}; put it back (is "
+                "HEADRACE_STATE_URL what it was?), or load the history again with `headrace bootstrap --replace`"
+            )
         if found is None:
             core, start = StageCore(number, self._topology, self._partitions), 0
         else:
@@ -124,7 +132,7 @@ class StageRole:
                     "a source topic has got more partitions, start the pipeline under another prefix"
                 ) from error
         self._shards[topic, partition] = _Shard(
-            core, start, at_most, store, time.monotonic(), incarnation_of(metadata))
+            core, start, at_most, store, time.monotonic(), metadata)
         log.info(event("shard starts", topic=topic, partition=partition, offset=start, committed=at_most,
                        snapshot=found is not None))
         return start
@@ -185,7 +193,7 @@ class StageRole:
         for shard in live.values():
             if now_s - shard.saved_at >= self._settings.snapshot_interval_s:
                 shard.take(now_s)
-        return {at: (shard.next_offset, incarnation_metadata(shard.incarnation)) for at, shard in live.items()}
+        return {at: (shard.next_offset, shard.metadata) for at, shard in live.items()}
 
     def committed(self, offsets: dict[Partition, Position]) -> None:
         """Publish the snapshots whose offset is committed now."""

@@ -13,7 +13,7 @@ Time passes as theta does (``passed``). The end of a replay moves clocks beyond 
 leave, but time stands still at t.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numba import njit
@@ -109,6 +109,14 @@ class SourceClocks:
     def passed(self) -> int:
         """The instant up to which time has passed."""
         return int(passed(self.theta))
+
+    def begin(self, offsets: Mapping[int, Sequence[int]], clock: int) -> None:
+        """Begin in the middle of the logs: per source and partition its next offset; all before it is known.
+
+        Whatever comes is stamped at or after ``clock``; a stamp below counts as it.
+        """
+        self._next_offset = np.concatenate([np.asarray(offsets[source], np.int64) for source in self.partitions])
+        self._next_role[:], self._top[:], self._clock[:] = 0, clock, clock
 
     def place(self, source: np.ndarray, partition: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """int64[n]: the number of every entry's source partition.
