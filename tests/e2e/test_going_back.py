@@ -1,14 +1,11 @@
 """Files are produced with the command line, sales sent twice count once, and a reset takes the pipeline back."""
 
-import shlex
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 from redis import Redis
-from typer.testing import CliRunner
 
 from headrace.features.admission import Reason
 from headrace.features.duplicates import Judge
@@ -18,7 +15,6 @@ from headrace.models import compile_pipeline
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.accounting import Accounting
-from headrace.streams.cli import app
 from headrace.streams.cluster import Cluster, compact_plan
 from headrace.streams.collect import read_records, read_table
 from headrace.streams.instants import iso
@@ -26,7 +22,7 @@ from headrace.streams.trial import STALLED_S, TrialPlan, read_all, train_models
 from tests.e2e import till
 from tests.e2e.harness import Running, Shop, assert_exact, start
 from tests.e2e.shop_events import DAY_MS, START_MS
-from tests.readme import command_lines
+from tests.e2e.verbs import command, readme
 
 pytestmark = pytest.mark.timeout(300)
 REFERENCE = "tests.e2e.till:PIPELINE"
@@ -40,32 +36,6 @@ class Till(Shop):
     def plan(self, partitions: int = 1, workers: int = 1) -> TrialPlan:
         """Return the plan of a run of the till."""
         return TrialPlan(REFERENCE, self.folder / "events", CUT_MS, END_MS, self.folder, partitions, workers)
-
-
-@dataclass
-class Told:
-    """What a command said."""
-
-    code: int
-    text: str
-
-
-def command(running: Running, *arguments: str, answer: str | None = None) -> Told:
-    """Run headrace in this process, with the settings of a run in its environment."""
-    values = running.settings.model_dump(exclude_defaults=True)
-    environment = {f"HEADRACE_{name.upper()}": str(value) for name, value in values.items()} | {"COLUMNS": "200"}
-    result = CliRunner().invoke(app, list(arguments), env=environment, input=answer)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return Told(result.exit_code, " ".join(result.output.replace("│", " ").split()))
-
-
-def readme(verb: str, **options: str) -> list[str]:
-    """Return the first line of the README with a verb, with some of its options given other values."""
-    line = next(line for line in command_lines() if line.startswith(f"headrace {verb} "))
-    words = shlex.split(line)[1:]
-    for name, value in ({"pipeline": REFERENCE} | options).items():
-        words[words.index(f"--{name}") + 1] = value
-    return words
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +86,9 @@ def test_files_go_out_in_parts_and_sales_sent_twice_count_once(run):
     until = iso(int(first + (last - first) // 3))
     produce = ["produce", "--pipeline", REFERENCE, "--events", str(running.plan.folder / "events"), "--replay"]
     begin = iso(min(int(one.stamps[0]) for one in running.events))
-    said = command(running, *produce, "--from", begin, "--until", until)
+    said = command(running.settings, *produce, "--from", begin, "--until", until)
     assert said.code == 0 and "per second" in said.text, said.text
-    said = command(running, *produce, "--from", until)
+    said = command(running.settings, *produce, "--from", until)
     assert said.code == 0, said.text
     running.settle()
     assert_exact(running.findings())
@@ -129,7 +99,7 @@ def test_files_go_out_in_parts_and_sales_sent_twice_count_once(run):
 
 
 def test_a_reset_refuses_while_workers_are_alive(run):
-    said = command(run.running, *readme("reset", to=iso(run.at_ms)), "--yes")
+    said = command(run.running.settings, *readme("reset", pipeline=REFERENCE, to=iso(run.at_ms)), "--yes")
     assert said.code == 1 and "workers of till are alive: till.till.route:" in said.text, said.text
 
 
@@ -142,17 +112,17 @@ def test_a_reset_says_what_it_does_and_asks(run):
     admin = AdminClient(running.settings.client())
     running.wait(
         lambda: not any(f.result().members for f in admin.describe_consumer_groups(groups).values()), "sessions end")
-    said = command(running, *readme("reset", to=iso(run.at_ms)), answer="n\n")
+    said = command(running.settings, *readme("reset", pipeline=REFERENCE, to=iso(run.at_ms)), answer="n\n")
     assert said.code == 1 and "nothing was changed" in said.text
     for part in ("till.till.stage.till", "incarnation 2", "snapshots", "till.sales[1]"):
         assert part in said.text, said.text
-    said = command(running, *readme("reset", to="2020-01-01T00:00:00Z"), answer="n\n")
+    said = command(running.settings, *readme("reset", pipeline=REFERENCE, to="2020-01-01T00:00:00Z"), answer="n\n")
     assert said.code == 1 and "nothing was changed" in said.text
 
 
 def test_from_the_time_on_everything_is_scored_once_more_and_nothing_before(run):
     running = run.running
-    said = command(running, *readme("reset", to=iso(run.at_ms)), answer="y\n")
+    said = command(running.settings, *readme("reset", pipeline=REFERENCE, to=iso(run.at_ms)), answer="y\n")
     assert said.code == 0, said.text
     assert not list((running.plan.folder / "state").rglob("*.npz"))
     damage(running)

@@ -114,6 +114,7 @@ def test_live_records_after_a_history_give_what_the_replay_of_both_gives(topolog
             folded.cores[number, shard].go_on_at(offsets, CUT_MS)
             arrays = folded.cores[number, shard].snapshot()
             cores.append(StageCore.restore(number, topology, dict.fromkeys(stage.sources, PARTITIONS), arrays))
+        assert {core.theta for core in cores} == {CUT_MS}, "what is stamped at the cut is neither held up nor overtaken"
         for parts in live_logs(topology, stage, live, places, BEGIN):
             for core, part in zip(cores, parts, strict=True):
                 said.hear(number, core.process(part))

@@ -18,6 +18,7 @@ from headrace.schemas.wire import HEADER_BYTES, frame, split
 from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import GapError, ServiceError, SnapshotError
 from headrace.streams.settings import Settings
+from headrace.streams.snapshots import ShardName, SnapshotStore
 from headrace.streams.stage_worker import StageRole
 from headrace.streams.status import StatusFile
 
@@ -274,6 +275,24 @@ def test_a_snapshot_of_a_topic_that_was_created_anew_is_not_used(tmp_path):
     role.close()
     assert broker.role()[0].start_at(STAGE_TOPIC, 0, 9, "") == 5
     assert broker.role(topic_id="another")[0].start_at(STAGE_TOPIC, 0, 9, "") == 0
+
+
+def test_state_that_was_loaded_from_files_is_found_at_the_beginning_of_the_log_and_never_done_without(tmp_path):
+    broker, metadata = Broker(tmp_path, some_log(20)), "incarnation=2;history=1700000000000;"
+    role, _ = broker.role()
+    with pytest.raises(SnapshotError, match="up to 2023-11-14T22:13:20.000Z was loaded from files, so no log holds it"):
+        role.start_at(STAGE_TOPIC, 0, 0, metadata)
+    shard = ShardName(NAMES.group("stage"), bench.TOPOLOGY.digest, "account", 0, "id")
+    loaded = bench.core()
+    loaded.process(bench.slice_of(some_log(9, seed=4), 0))
+    loaded.process(bench.slice_of([bench.ends([])], 9))
+    places = {source: [1_000] * count for source, count in bench.PARTITIONS.items()}
+    loaded.go_on_at(places, 17)
+    SnapshotStore(str(tmp_path), shard).save(0, loaded.snapshot())
+    assert role.start_at(STAGE_TOPIC, 0, 0, metadata) == 0
+    broker.feed(role, 0, 20)
+    assert role.checkpoint()[STAGE_TOPIC, 0] == (20, metadata), "every commit repeats it"
+    assert role._shards[STAGE_TOPIC, 0].core.counts["duplicate"] > 0, "what the log brings is known"
 
 
 def test_a_source_topic_with_more_partitions_than_the_snapshot_knows_is_refused(tmp_path):
