@@ -24,11 +24,14 @@ from headrace.streams.agreement import NOTHING, Agreement, compare_records, toge
 from headrace.streams.decoding import SourceDecoder
 from headrace.streams.errors import GapError, SettingsError
 from headrace.streams.explanation import Explanation, FeatureExplained, SourceEvent, ViewOrigin
+from headrace.streams.incarnations import history_of
+from headrace.streams.instants import iso
 from headrace.streams.places import Place, place_of, read_places
 from headrace.streams.recompute import PlacedEvents, Recomputed, open_streams, recompute
 from headrace.streams.recorded_predictions import Predictions, find_predictions, sample_predictions
 from headrace.streams.recorded_stream import OFFSET, PARTITION
 from headrace.streams.registry import open_registry
+from headrace.streams.reset_state import commit_metadata
 from headrace.streams.scored import OWN_COLUMNS
 from headrace.streams.settings import Settings
 from headrace.streams.traces import Trace, window_events
@@ -101,11 +104,17 @@ class Explainer:
             return NOTHING, []
         events = self._events(max(each.last_stamp for each in wanted))
         done = recompute(self._topology, self._settings, wanted, self._artifacts, events)
-        return together([_agreement(each) for each in done]), gaps_of(events)
+        return together([_agreement(each) for each in done]), self._gaps(events)
 
     def _events(self, last_stamp: int, keys: Mapping[int, frozenset[bytes]] | None = None) -> list[PlacedEvents]:
         streams = open_streams(self._topology, self._settings, self._registry, last_stamp + 1, keys)
         return [PlacedEvents(stream) for stream in streams]
+
+    def _gaps(self, events: Sequence[PlacedEvents]) -> list[str]:
+        """What the logs do not hold: no longer, or never, since it was loaded from files."""
+        said = commit_metadata(self._settings, [self._names.group("stage")])
+        loaded = max((ms for text in said if (ms := history_of(text)) is not None), default=None)
+        return gaps_of(events) + ([] if loaded is None else [f"state up to {iso(loaded)} was loaded from files"])
 
     def _explained(self, wanted: Predictions) -> Explanation:
         model = wanted.model
@@ -127,7 +136,7 @@ class Explainer:
         if done.ready is None:
             raise GapError(f"{place}: the log has an event there, but none that is accepted; was its topic made again?")
         tracer = _Tracer(self._topology, self._settings, self._registry, self._names, events)
-        return _assembled(wanted, done, layout, self._artifacts[model.name], asks, tracer, traces, gaps_of(events))
+        return _assembled(wanted, done, layout, self._artifacts[model.name], asks, tracer, traces, self._gaps(events))
 
     def _entities(self, layout: VectorLayout, source: int, place: Place) -> list["_AskedEntity"]:
         """Read the event and say which entity each view input of the model asks about."""

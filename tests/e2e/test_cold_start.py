@@ -207,3 +207,8 @@ def test_the_store_is_right_for_keys_that_stay_quiet_after_the_cut(begun, ran, r
             for at, key in enumerate(keys):
                 as_of, values = replayed.rows[plan.uid][last[key]]
                 assert (stored.as_of_ms[at], stored.values[at].tobytes()) == (as_of, values), key
+
+
+def test_a_recomputation_names_what_no_topic_holds(begun, ran):
+    said = command(begun.settings, "explain", "--sample", "5", "--pipeline", REFERENCE)
+    assert f"state up to {iso(CUT_MS)} was loaded from files" in said.text, said.text
