@@ -20,6 +20,7 @@ from headrace.schemas.registry import record_subject, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.streams.feature_rows import row_schema
 from headrace.streams.settings import Settings
+from headrace.streams.stage_logs import log_topic, routed_logs
 
 DELETE = {"cleanup.policy": "delete"}   # a log that is compacted has holes, and a hole stops whoever reads it
 FOREVER = DELETE | {"retention.ms": "-1"}
@@ -74,8 +75,8 @@ def topic_plans(
         plans.append(TopicPlan(names.late(source.name), 1, WEEK))
         if number in topology.scored:
             plans.append(TopicPlan(names.rows(source.name), count, WEEK, alike=topic))
+    plans += [TopicPlan(topic, partitions, WEEK) for topic in routed_logs(topology, names)]
     for stage in topology.stages:
-        plans.append(TopicPlan(names.stage(stage.entity.name), partitions, WEEK))
         plans += [TopicPlan(names.features(v.name, v.version), partitions, WEEK) for v in stage.view_specs]
     for model in pipeline.models:
         events = names.source(model.scores.topic)
@@ -111,11 +112,13 @@ def wanted_schemas(topology: Topology, pipeline: Pipeline, settings: Settings) -
 
 def _stage_records(topology: Topology, stage: Stage, names: TopicNames) -> Iterator[tuple[str, dict]]:
     """Topic and schema of the records that have subjects of their own: ticks, stage records, answers."""
-    entity = stage.entity.name
-    yield names.stage(entity), tick_schema()
+    entity, topic = stage.entity.name, log_topic(topology, stage, names)
+    if not stage.identity:
+        yield topic, tick_schema()
     for source in stage.sources:
         name = topology.sources[source].name
-        yield names.stage(entity), stage_schema(topology.pipeline, entity, name, stage.carried(source))
+        if not stage.identity:
+            yield topic, stage_schema(topology.pipeline, entity, name, stage.carried(source))
         asked = sorted({view for binding in stage.bindings_of(source) for view in binding.queries})
         if asked:
             views = [(stage.views[view].uid, stage.views[view].feature_names) for view in asked]
