@@ -113,24 +113,27 @@ def _cause(
 
 
 def heads(
-    said: Mapping[tuple[str, str], Said], sizes: Mapping[str, int], found: Sequence[Mapping[str, Any]], at_ms: int
+    said: Mapping[tuple[str, str], Said], stages: Sequence[Stage], sizes: Mapping[str, int],
+    found: Sequence[Mapping[str, Any]], at_ms: int,
 ) -> list[dict[str, Any]]:
     """Return, per partition in which an event waits to be scored, which answers its first event waits for.
 
     `sizes` is the number of shards of every entity, `found` what `shards` has found.
     """
+    own = {stage.entity for stage in stages if stage.identity}   # asked by its source alone, about its own partition
     by_place = {(shard["entity"], shard["partition"]): shard for shard in found}
     waiting = []
     for (role, place), one in said.items():
         head = one.more.get("head") if role.startswith("score.") else None
         if head is None:
             continue
+        source, partition = _place(place)
         asked = [
             {"entity": ask["entity"], "role": ask["role"],
-             "shard": ask["key_hash"] % sizes[ask["entity"]] if ask["entity"] in sizes else None}
+             "shard": partition if ask["entity"] in own
+             else ask["key_hash"] % sizes[ask["entity"]] if ask["entity"] in sizes else None}
             for ask in head["asks"]
         ]
-        source, partition = _place(place)
         still_ms = max(0, at_ms - head["since_ms"])
         entry = {
             "source": source, "partition": partition, "owner": one.worker, "offset": head["offset"],
