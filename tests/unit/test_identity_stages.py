@@ -118,7 +118,7 @@ def test_nobody_wants_creates_or_looks_for_a_stage_topic():
     subjects = wanted_schemas(topology, found, settings)
     assert any(subject.startswith("shop.rows.orders-") for subject in subjects), "answers are as before"
     assert not [subject for subject in subjects if "stage" in subject or "Tick" in subject]
-    route, stage, *_ = reads_of(topology, ["m"], "")
+    route, stage, *_ = reads_of(topology, found, "")
     assert list(route.topics) == list(stage.topics) == ["their.orders"]
 
 
