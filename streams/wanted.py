@@ -43,6 +43,8 @@ class TopicPlan:
         Whether users fill it: then it is theirs, and never altered.
     alike : str
         Name of the topic whose partitions it must have; empty: it may have any number.
+    log_of : str
+        Entity whose identity stage reads it, so that records must lie in the partitions of their keys; mostly empty.
     """
 
     name: str
@@ -50,6 +52,7 @@ class TopicPlan:
     config: Mapping[str, str] = field(default_factory=dict)
     source: bool = False
     alike: str = ""
+    log_of: str = ""
 
 
 def topic_plans(
@@ -67,11 +70,12 @@ def topic_plans(
     """
     names, existing = TopicNames(pipeline.name, settings.prefix), existing or {}
     plans = [TopicPlan(names.marks, 1, FOREVER), TopicPlan(names.dead_letters, 1, FOREVER)]
-    counts = {}
+    counts, read_by = {}, {stage.sources[0]: stage.entity.name for stage in topology.stages if stage.identity}
     for number, source in enumerate(topology.sources):
         topic = names.source(source.topic)
         counts[source.name] = count = existing.get(topic, partitions)
-        plans.append(TopicPlan(topic, count, REPLAYED if settings.replay else LIVE, source=True))
+        config = REPLAYED if settings.replay else LIVE
+        plans.append(TopicPlan(topic, count, config, source=True, log_of=read_by.get(number, "")))
         plans.append(TopicPlan(names.late(source.name), 1, WEEK))
         if number in topology.scored:
             plans.append(TopicPlan(names.rows(source.name), count, WEEK, alike=topic))

@@ -1,6 +1,7 @@
 """An identity stage on a real broker: transactions, bad records, silence, a restart, a foreign producer."""
 
 import asyncio
+import re
 import time
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from headrace.streams.apply import create_topics, register_schemas
 from headrace.streams.collect import read_records
 from headrace.streams.errors import PlacementError
 from headrace.streams.offsets import Offsets
+from headrace.streams.placement_sample import misplaced
 from headrace.streams.recorded import read_recorded
 from headrace.streams.replay import replay
 from headrace.streams.settings import Settings
@@ -67,7 +69,7 @@ class Shop:
             own = int(partitions_of([name.encode()], PARTITIONS)[0])
             self.producer.produce(self.topic, value, name.encode(), own if partition is None else partition)
         if not abort:
-            self.producer.produce(self.topic, b"nobody can read this", b"any", first % PARTITIONS)
+            self.producer.produce(self.topic, b"nobody can read this", b"any", int(partitions_of([b"any"], PARTITIONS)[0]))
         self.producer.flush(PATIENCE_S)
         (self.producer.abort_transaction if abort else self.producer.commit_transaction)(PATIENCE_S)
 
@@ -135,7 +137,9 @@ def test_the_topic_itself_is_the_log(services, unique, tmp_path):
     assert status["applied"] + status["late"] == 240, "counts go with the shard"
     assert (status["duplicate"], status["misaligned"]) == (0, 0)
     assert list((tmp_path / "state").rglob("*.npz"))
+    assert misplaced(shop.settings, shop.topic, PARTITIONS) == ""
     shop.send(8, partition=0)   # somebody's partitioner sends all to one place
+    assert re.match(r"\d of the newest \d+ records are not in the", misplaced(shop.settings, shop.topic, PARTITIONS))
     with pytest.raises(PlacementError, match=r"orders\[0\]@\d+: the key b'c\d' belongs in partition 1 of 2"):
         asyncio.run(asyncio.wait_for(shop.host().run(), PATIENCE_S))
     assert shop.answers().keys() >= expected.keys()

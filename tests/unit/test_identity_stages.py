@@ -19,6 +19,7 @@ from headrace.schemas.keys import encoded_keys, partitions_of
 from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import HEADER_BYTES, frame, split
+from headrace.streams.apply_plan import Action, There, TopicState, Wanted, plan_steps
 from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import PlacementError, ServiceError
 from headrace.streams.identity_reading import clock_slice
@@ -120,6 +121,17 @@ def test_nobody_wants_creates_or_looks_for_a_stage_topic():
     assert not [subject for subject in subjects if "stage" in subject or "Tick" in subject]
     route, stage, *_ = reads_of(topology, found, "")
     assert list(route.topics) == list(stage.topics) == ["their.orders"]
+
+
+def test_apply_says_so_where_the_newest_records_of_such_a_topic_lie_elsewhere():
+    found = pipeline()
+    plans = topic_plans(compile_pipeline(found), found, Settings(), PARTITIONS)
+    there = {plan.name: TopicState(plan.partitions, plan.config) for plan in plans}
+    there["their.orders"] = replace(there["their.orders"], astray="37 of the newest 50 records are not in their place")
+    steps = {step.name: step for step in plan_steps(Wanted(plans, [], {}), There(there, {}, {}))}
+    assert steps["their.orders"].action is Action.REPORT
+    said = steps["their.orders"].text
+    assert "37 of the newest 50 records" in said and "repartition=True" in said
 
 
 # Placement
