@@ -69,7 +69,8 @@ class Shop:
             own = int(partitions_of([name.encode()], PARTITIONS)[0])
             self.producer.produce(self.topic, value, name.encode(), own if partition is None else partition)
         if not abort:
-            self.producer.produce(self.topic, b"nobody can read this", b"any", int(partitions_of([b"any"], PARTITIONS)[0]))
+            home = int(partitions_of([b"any"], PARTITIONS)[0])
+            self.producer.produce(self.topic, b"nobody can read this", b"any", home)
         self.producer.flush(PATIENCE_S)
         (self.producer.abort_transaction if abort else self.producer.commit_transaction)(PATIENCE_S)
 
