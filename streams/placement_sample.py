@@ -43,7 +43,8 @@ def _read(
     if not begin:
         return []
     consumer = Consumer(settings.client(
-        group__id=group, enable__auto__commit=False, auto__offset__reset="earliest", log_level=0))
+        group__id=group, enable__auto__commit=False, auto__offset__reset="earliest", log_level=0,
+        isolation__level="read_uncommitted"))
     found: list[Message] = []
     try:
         consumer.assign([TopicPartition(*at, offset) for at, offset in begin.items()])
