@@ -61,6 +61,10 @@ class Source:
     format
         How the topic's values are written: "avro" with the registry's wire header, or "json", one UTF-8 object per
         value. With JSON the schema only declares the fields and their types; no registry is asked.
+    repartition
+        Where the topic is keyed by an entity and nothing else feeds that entity's views, the topic itself is read as
+        the log of the entity's stage. True: copies are routed by entity even there; needed where producers of the
+        topic use other Kafka keys or another partitioner than the Java client's.
     """
 
     name: str
@@ -76,10 +80,11 @@ class Source:
     arrival: str | None = None
     format: str = "avro"
     dedupe_for: str | None = None
+    repartition: bool = False
 
     def __init__(
         self, name, *, schema, key, event_time, topic=None, allowed_lateness="0s", event_id=None, rank=0,
-        nonfinite="reject", future_skew="5m", arrival=None, format="avro", dedupe_for=None,
+        nonfinite="reject", future_skew="5m", arrival=None, format="avro", dedupe_for=None, repartition=False,
     ) -> None:
         check_name(name, "source")
         keys = (key,) if isinstance(key, str) else tuple(key or ())
@@ -88,7 +93,7 @@ class Source:
             "name": name, "schema": _schema_text(name, schema), "key": keys, "event_time": event_time,
             "topic": topic or name, "allowed_lateness": allowed_lateness, "event_id": event_id, "rank": rank,
             "nonfinite": policies, "future_skew": future_skew, "arrival": arrival,
-            "format": format, "dedupe_for": dedupe_for,
+            "format": format, "dedupe_for": dedupe_for, "repartition": repartition,
         }
         for attribute, value in written.items():
             object.__setattr__(self, attribute, value)
@@ -112,6 +117,8 @@ class Source:
                 raise DeclarationError(f'{where}: nonfinite={policy!r}; expected "reject" or "missing"')
         if self.format not in FORMATS:
             raise DeclarationError(f'{where}: format={self.format!r}; expected "avro" or "json"')
+        if not isinstance(self.repartition, bool):
+            raise DeclarationError(f"{where}: repartition={self.repartition!r}; expected True or False")
         if self.is_resolved:
             self._check_fields(self.scope(where))
 

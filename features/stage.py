@@ -21,6 +21,7 @@ from headrace.features.columns import plain
 from headrace.features.kernel.align import Aligner
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import QUERY, UPDATE, Folded
+from headrace.features.kernel.log_order import LogOrder
 from headrace.features.kernel.reorder import Columns, joined
 from headrace.features.key_index import KeyIndex
 from headrace.features.packed import pack, unpack
@@ -69,14 +70,24 @@ class StageCore:
         How many partitions the topic of every feeding source has.
     sweeping : bool
         False: no rows of sweeps. All else is the same, and it costs less where nobody wants rows.
+    partition : int, optional
+        Of an identity stage: which partition of its source's topic this shard is. Its records leave in their order
+        (``kernel/log_order.py``). None: they wait for the clocks of all partitions, as a replay's do.
     """
 
     def __init__(
-        self, stage_index: int, topology: Topology, partitions: Mapping[int, int], sweeping: bool = True
+        self, stage_index: int, topology: Topology, partitions: Mapping[int, int], sweeping: bool = True,
+        partition: int | None = None,
     ) -> None:
         self.stage = topology.stages[stage_index]
         self._layout = StageLayout(self.stage)
-        self._aligner = Aligner({source: partitions[source] for source in self.stage.sources})
+        self._partition = partition
+        counts = {source: partitions[source] for source in self.stage.sources}
+        if partition is None:
+            self._aligner = Aligner(counts)
+        else:
+            [(source, count)] = counts.items()
+            self._aligner = LogOrder(source, partition, count)
         self._keys = KeyIndex()
         plans = [plan if sweeping else replace(plan, sweep_ms=0) for plan in self.stage.views]
         self._views = [ViewState(plan) for plan in plans]
@@ -105,7 +116,8 @@ class StageCore:
     @property
     def slowest(self) -> list[tuple[int, int]]:
         """(source, partition) of those whose clock is theta: held records wait for them."""
-        return self._aligner.clocks.slowest()
+        found = self._aligner.clocks.slowest()
+        return found if self._partition is None else [(source, self._partition) for source, _ in found]
 
     @property
     def key_count(self) -> int:
@@ -137,7 +149,7 @@ class StageCore:
         rows = self._rows(released, results)
         return StageOutput(rows, [each for each in answers if len(each.offset)], late)
 
-    def go_on_at(self, offsets: Mapping[int, Sequence[int]], clock: int) -> None:
+    def go_on_at(self, offsets: Mapping[int, Sequence[int]], clock: int, partition: int | None = None) -> None:
         """Leave the log behind: what comes next are the source logs from these offsets on.
 
         For state that was folded from elsewhere than these logs: to them it is as if it came from what is before.
@@ -148,6 +160,8 @@ class StageCore:
             Of every feeding source, the next offset per partition.
         clock : int
             Of all partitions: beyond every stamp so far, and no record to come is stamped below it.
+        partition : int, optional
+            Of an identity stage: the source partition that is the log from now on.
 
         Raises
         ------
@@ -156,8 +170,14 @@ class StageCore:
         """
         if self.held_count:
             raise ValueError(f"{self.held_count} records wait: lift all clocks before the log is left")
-        self._aligner = Aligner({source: len(found) for source, found in offsets.items()})
-        self._aligner.clocks.begin(offsets, clock)
+        self._partition = partition
+        if partition is None:
+            self._aligner = Aligner({source: len(found) for source, found in offsets.items()})
+            self._aligner.clocks.begin(offsets, clock)
+        else:
+            [(source, found)] = offsets.items()
+            self._aligner = LogOrder(source, partition, len(found))
+            self._aligner.clocks.begin({source: [found[partition]]}, clock)
 
     def _laid_out(self, records: SourceRecords) -> Columns:
         flags, values = self._layout.rows(records)
@@ -258,7 +278,8 @@ class StageCore:
 
     @classmethod
     def restore(
-        cls, stage_index: int, topology: Topology, partitions: Mapping[int, int], arrays: Mapping[str, np.ndarray]
+        cls, stage_index: int, topology: Topology, partitions: Mapping[int, int], arrays: Mapping[str, np.ndarray],
+        partition: int | None = None,
     ) -> "StageCore":
         """The core a snapshot was taken of.
 
@@ -267,7 +288,7 @@ class StageCore:
         ValueError, KeyError
             It was taken with other partitions or another declaration.
         """
-        core = cls(stage_index, topology, partitions)
+        core = cls(stage_index, topology, partitions, partition=partition)
         align = _under("align.", arrays)
         if "held.source_key.ends" in align:
             texts = [None if key is None else key.decode() for key in unpack("held.source_key", align)]

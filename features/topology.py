@@ -30,12 +30,17 @@ class Binding:
 
 @dataclass(frozen=True, eq=False)
 class Stage(ByMeaning):
-    """Everything that concerns one entity: one stage topic, partitioned by the entity's key."""
+    """Everything that concerns one entity: one log, partitioned by the entity's key.
+
+    The log is a topic that route fills, or for an *identity* stage the topic of its only source, which lies in the
+    entity's partitions as it is.
+    """
 
     entity: "Entity"
     views: tuple[FoldPlan, ...]
     view_specs: tuple["FeatureView", ...]  # same order as views
     bindings: tuple[Binding, ...]          # by (source, role)
+    identity: bool = False
 
     @property
     def sources(self) -> tuple[int, ...]:

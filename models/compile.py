@@ -4,7 +4,11 @@
 2. Per entity, every way an event names one is a *role*: the fields of a view's ``on`` (updates) and of a model's
    attachment (queries). Equal fields are one role: a view folded and asked by the same fields costs one record.
 3. Each view gets its numeric plan, with the largest lateness anyone asks it at.
+4. A stage fed by one source in one role, by the very fields that are the source's key, needs no copy of its events: the
+   source's topic is its log (an *identity* stage). One stage per source: the first by entity name.
 """
+
+from dataclasses import replace
 
 from headrace.features.canonical import digest_of
 from headrace.features.source import Source
@@ -34,7 +38,7 @@ def compile_pipeline(pipeline: Pipeline) -> Topology:
         (source for source in pipeline.sources if source.name in scored | feeding),
         key=lambda source: (source.name in scored, source.rank, source.name),
     ))
-    stages = tuple(_stage(pipeline, entity, sources) for entity in pipeline.entities)
+    stages = _with_identity([_stage(pipeline, entity, sources) for entity in pipeline.entities], sources)
     return Topology(
         pipeline=pipeline.name,
         sources=sources,
@@ -55,6 +59,24 @@ def _stage(pipeline: Pipeline, entity, sources: tuple[Source, ...]) -> Stage:
         view_specs=tuple(views),
         bindings=_bindings(views, asked, rank),
     )
+
+
+def _with_identity(stages: list[Stage], sources: tuple[Source, ...]) -> tuple[Stage, ...]:
+    taken: set[int] = set()   # a worker's shard of a topic is the state of one stage
+    found = []
+    for stage in stages:
+        is_identity = len(stage.bindings) == 1 and _is_keyed(stage, sources) and stage.bindings[0].source not in taken
+        if is_identity:
+            taken.add(stage.bindings[0].source)
+        found.append(replace(stage, identity=is_identity))
+    return tuple(found)
+
+
+def _is_keyed(stage: Stage, sources: tuple[Source, ...]) -> bool:
+    """Whether the Kafka keys of the stage's only source are the entity's keys."""
+    source = sources[stage.bindings[0].source]
+    # what is a repetition is judged by the events before it, which a shard's snapshot would have to hold
+    return stage.bindings[0].fields == source.key and source.dedupe_for is None and not source.repartition
 
 
 def _answer_lateness_ms(view: FeatureView, asked: list[tuple[Source, ViewInput]]) -> int:
@@ -98,7 +120,7 @@ def _meaning(name: str, sources: tuple[Source, ...], stages: tuple[Stage, ...], 
                     for view, plan in zip(stage.view_specs, stage.views, strict=True)
                 ],
                 "bindings": stage.bindings,
-            }
+            } | ({"identity": True} if stage.identity else {})
             for stage in stages
         ],
     }

@@ -9,6 +9,7 @@ from headrace.schemas.errors import ServiceError
 from headrace.schemas.topics import TopicNames
 from headrace.streams.offsets import Offsets, Partition
 from headrace.streams.settings import Settings
+from headrace.streams.stage_logs import log_topics
 
 POLL_S = 0.25
 
@@ -36,7 +37,7 @@ class Accounting:
         names = TopicNames(topology.pipeline, settings.prefix)
         self._settings = settings
         sources = [names.source(source.topic) for source in topology.sources]
-        stages = [names.stage(stage.entity.name) for stage in topology.stages]
+        stages = log_topics(topology, names)
         views = [names.features(v.name, v.version) for stage in topology.stages for v in stage.view_specs]
         self._reads: list[tuple[str, list[Partition]]] = [
             (names.group("route"), _all(sources, partitions)),

@@ -22,6 +22,7 @@ from headrace.schemas.errors import ServiceError
 from headrace.schemas.registry import Registry
 from headrace.streams.apply_plan import Action, Step, There, Wanted, plan_steps
 from headrace.streams.apply_state import ANSWER_S, quiet_admin, read_schemas, read_topics
+from headrace.streams.placement_sample import misplaced
 from headrace.streams.settings import Settings
 from headrace.streams.wanted import TopicPlan, topic_plans, wanted_schemas
 
@@ -106,6 +107,10 @@ class Application:
         first = self._wanted_topics({})
         topics = read_topics(self._settings, [plan.name for plan in first])
         self._plans = self._wanted_topics({name: state.partitions for name, state in topics.items()})
+        for plan in self._plans:
+            if plan.log_of and plan.name in topics:
+                found = misplaced(self._settings, plan.name, topics[plan.name].partitions)
+                topics[plan.name] = replace(topics[plan.name], astray=found)
         schemas = read_schemas(self._registry, self._schemas)
         wanted = Wanted(self._plans, list(self._schemas), feast_wanted(self._feast, self._topology, self._settings))
         return plan_steps(wanted, There(topics, schemas, feast_there(self._feast, self._topology, self._settings)))

@@ -49,10 +49,17 @@ class Step:
 
 @dataclass(frozen=True)
 class TopicState:
-    """A topic that is there."""
+    """A topic that is there.
+
+    Attributes
+    ----------
+    astray : str
+        Of a source that is a stage's log: how many records of a sample lie elsewhere than their keys belong.
+    """
 
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
+    astray: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,11 @@ def _remarks_on_source(plan: TopicPlan, state: TopicState) -> Iterator[str]:
         yield f"{STAMPS} is {found}: {CREATE_TIME}"
     elif found is not None and found != wanted:
         yield f"{STAMPS} is {found}: a replay's stamps would be lost; publish into topics of its own"
+    if state.astray:
+        yield (
+            f"{state.astray}, by the Java client's partitioner, and the topic is to be read as the log of "
+            f"{plan.log_of}: the stage worker would stop at them. Declare the source with repartition=True"
+        )
     if "compact" in state.config.get("cleanup.policy", ""):
         yield "cleanup.policy is compact: events that a later one of their key replaces cannot be replayed"
 

@@ -5,12 +5,14 @@ visible: the incarnation is remembered first; snapshots and rows are there befor
 there is a history; scorers and route follow. Stages that are started in between only lack their news.
 """
 
+import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 
@@ -24,13 +26,18 @@ from headrace.streams.bootstrap_state import bootstrap_plan
 from headrace.streams.clocks import PartitionClock
 from headrace.streams.errors import ServiceError, SettingsError
 from headrace.streams.incarnations import incarnation_metadata
+from headrace.streams.placement import Rendering
+from headrace.streams.placement_sample import rendering_of
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.registry import open_registry
 from headrace.streams.reset import set_offsets
 from headrace.streams.reset_plan import Move
 from headrace.streams.reset_state import RESET_ROLE, Cluster
 from headrace.streams.settings import Settings
+from headrace.streams.shard_notes import ShardNote
+from headrace.streams.shards import TOP
 from headrace.streams.snapshots import ShardName, SnapshotStore
+from headrace.streams.stage_logs import log_topic
 from headrace.streams.stage_writing import StageWriter
 
 ANSWER_S = 10.0
@@ -144,25 +151,37 @@ def carry_out(
         progressed(read, total)
 
     logs = {(move.topic, move.partition): move.after for move in moves[stage_group]}
-    topics = {number: names.stage(cluster.topology.stages[number].entity.name) for number in history.stages}
+    topics = {
+        number: log_topic(cluster.topology, cluster.topology.stages[number], names) for number in history.stages
+    }
+    shards = {number: sum(at[0] == topic for at in logs) for number, topic in topics.items()}
+    notes = {topic: _note(cluster, number, topic, shards[number], plan) for number, topic in topics.items()}
     tell("history")
-    folded = fold_history(history, {n: sum(at[0] == topic for at in logs) for n, topic in topics.items()}, count)
+    folded = fold_history(history, shards, count, plain=[
+        number for number, topic in topics.items() if notes[topic].rendering is Rendering.TEXT])
     set_offsets(admin, names.group(RESET_ROLE), [Move("", names.marks, 0, None, 0)],
-                incarnation_metadata(plan.incarnation))
+                lambda move: incarnation_metadata(plan.incarnation))
     tell("snapshots")
     for path in plan.snapshots:
         path.unlink(missing_ok=True)
     size = _save(cluster, admin, folded, plan, topics, logs)
     tell("feature rows")
     keys = _write_rows(cluster, folded, plan)
-    metadata = {stage_group: incarnation_metadata(plan.incarnation, plan.cut_ms),
-                route_group: PartitionClock(plan.cut_ms, 0, plan.cut_ms).metadata}
+    clock = PartitionClock(plan.cut_ms, 0, plan.cut_ms).metadata
+    said = {stage_group: lambda move: notes[move.topic].metadata, route_group: lambda move: clock}
     for group, own in moves.items():
         tell(f"offsets of {group}")
-        set_offsets(admin, group, own, metadata.get(group, ""))
+        set_offsets(admin, group, own, said.get(group, lambda move: ""))
     events = {cluster.topology.sources[number].name: folded.accepted[number] for number in history.read}
     refused = {cluster.topology.sources[n].name: folded.read[n] - folded.accepted[n] for n in history.read}
     return Loaded(events, refused, total - read, keys, size, time.monotonic() - started)
+
+
+def _note(cluster: Cluster, number: int, topic: str, shard_count: int, plan: BootstrapPlan) -> ShardNote:
+    note = ShardNote(plan.incarnation, history_ms=plan.cut_ms)
+    if not cluster.topology.stages[number].identity:
+        return note
+    return dataclasses.replace(note, rendering=rendering_of(cluster.settings, topic, shard_count))
 
 
 def _save(
@@ -178,9 +197,11 @@ def _save(
         stage, topic = topology.stages[number], topics[number]
         core = folded.cores.pop((number, shard))   # its memory is needed no more
         feeding = {source: names.source(topology.sources[source].topic) for source in stage.sources}
-        core.go_on_at({source: _offsets(plan, each) for source, each in feeding.items()}, plan.cut_ms)
+        own = shard if stage.identity else None
+        core.go_on_at({source: _offsets(plan, each) for source, each in feeding.items()}, plan.cut_ms, own)
         name = ShardName(names.group("stage"), topology.digest, stage.entity.name, shard, topic_ids[topic])
-        path = SnapshotStore(settings.state_url, name).save(logs[topic, shard], core.snapshot())
+        arrays = core.snapshot() | ({TOP: np.array([plan.cut_ms], np.int64)} if stage.identity else {})
+        path = SnapshotStore(settings.state_url, name).save(logs[topic, shard], arrays)
         size += path.stat().st_size
     return size
 

@@ -24,6 +24,7 @@ from headrace.features.topology import Stage, Topology
 from headrace.schemas.keys import partitions_of
 from headrace.streams.event_files import Events
 from headrace.streams.event_streams import FOREVER, EventStream, no_events, open_events
+from headrace.streams.placement import plain_text
 from headrace.streams.replay import SLAB_EVENT_COUNT, EventParts, slabs, slice_of
 
 Counted = Callable[[int], None]     # so many more events have been read
@@ -140,7 +141,7 @@ def _updates_only(stage: Stage) -> Stage:
 
 def fold_history(
     history: History, shards: Mapping[int, int], count: Counted = lambda events: None,
-    slab_event_count: int = SLAB_EVENT_COUNT,
+    slab_event_count: int = SLAB_EVENT_COUNT, plain: Collection[int] = (),
 ) -> Folded:
     """Fold a history; all clocks end at the cut, rows are swept up to there.
 
@@ -152,6 +153,8 @@ def fold_history(
         Hears of every part that is read.
     slab_event_count : int
         As for `replay`: nothing but memory and speed depends on it.
+    plain : collection of int
+        Stages whose log is partitioned by the plain text of the key.
 
     Raises
     ------
@@ -176,18 +179,21 @@ def fold_history(
         accepted.update({each.source: len(each.offsets) for each in slab})
         for number in history.stages:
             log = slice_of(topology, topology.stages[number], slab, clock)
-            for shard, part in enumerate(by_shard(log, shards[number])):
+            for shard, part in enumerate(by_shard(log, shards[number], number in plain)):
                 for view, rows in cores[number, shard].process(part).rows.items():
                     newest[number, view].see(rows)
     return Folded(cores, newest, read, accepted)
 
 
-def by_shard(log: LogSlice, count: int) -> Iterator[LogSlice]:
+def by_shard(log: LogSlice, count: int, plain: bool = False) -> Iterator[LogSlice]:
     """Cut a slice of a stage's log into those of its shards; ticks go to all of them."""
     if count == 1:
         yield log
         return
-    place = [partitions_of(each.entity_key.texts, count)[each.entity_key.codes] for each in log.records]
+    place = []
+    for each in log.records:
+        texts = [plain_text(text) for text in each.entity_key.texts] if plain else each.entity_key.texts
+        place.append(partitions_of(texts, count)[each.entity_key.codes])
     for shard in range(count):
         records, first = [], 0
         for each, places in zip(log.records, place, strict=True):

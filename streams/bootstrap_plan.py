@@ -129,7 +129,7 @@ def start_moves(
     """Return the moves of a group to some offsets; `forwards`: nobody goes back.
 
     >>> start_moves("score", {("orders", 0): 40}, {("orders", 0): 70}, forwards=True)
-    [Move(group='score', topic='orders', partition=0, before=70, after=70)]
+    [Move(group='score', topic='orders', partition=0, before=70, after=70, begins=False)]
     """
     return [
         Move(group, *at, committed[at], max(offset, committed[at] or 0) if forwards else offset)

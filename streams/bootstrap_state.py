@@ -18,6 +18,7 @@ from headrace.streams.offsets import Offsets, Partition
 from headrace.streams.reset_plan import Move, SourceLog
 from headrace.streams.reset_state import Cluster
 from headrace.streams.snapshots import snapshot_files
+from headrace.streams.stage_logs import log_topic
 
 UNSURE_MS = 60_000   # between a stamp made of event time and the broker's: as long as events take to arrive
 PEEK_COUNT = 1_000   # events read to see when a file begins
@@ -36,17 +37,18 @@ def bootstrap_plan(cluster: Cluster, history: History) -> BootstrapPlan:
     topology, names = cluster.topology, cluster.names
     whole = len(history.stages) == len(topology.stages)
     entities = [topology.stages[number].entity.name for number in history.stages]
+    own = [log_topic(topology, topology.stages[number], names) for number in history.stages]
     feeding = {source for number in history.stages for source in topology.stages[number].sources}
     sources = [names.source(topology.sources[n].topic) for n in (range(len(topology.sources)) if whole else feeding)]
     offsets = Offsets(cluster.settings, names.group("bootstrap"))
-    wanted = [*sources, *map(names.stage, entities), *(cluster.rows_topics if whole else [])]
+    wanted = list(dict.fromkeys([*sources, *own, *(cluster.rows_topics if whole else [])]))
     offsets.require(wanted)
     places = cluster.places(wanted)
     logs = {(log.topic, log.partition): log for topic in sources for log in cluster.logs(
         places[topic], history.cut_ms, history.cut_ms)}
     cuts = {at: log.at for at, log in logs.items()}
     ends = offsets.ends([at for topic in wanted if topic not in sources for at in places[topic]])
-    moves = _moves(cluster, [names.stage(entity) for entity in entities], sources if whole else [], cuts, ends, places)
+    moves = _moves(cluster, own, sources if whole else [], cuts, ends, places)
     files = [_file_of(cluster, history, number) for number in history.read]
     gaps = [history_gap(files, history.cut_ms), *(retention_gap(log, history.cut_ms) for log in logs.values()),
             *(unfiled_gap(file, _unfiled(offsets, file, places, logs)) for file in files)]
@@ -65,7 +67,7 @@ def _moves(
     ends: Mapping[Partition, int], places: Mapping[str, list[Partition]],
 ) -> list[Move]:
     route, stage = cluster.names.group("route"), cluster.names.group("stage")
-    stands = {at: ends[at] for topic in stage_topics for at in places[topic]}
+    stands = {at: cuts[at] if at in cuts else ends[at] for topic in stage_topics for at in places[topic]}
     moves = start_moves(stage, stands, cluster.committed(stage, stage_topics, places))
     if not sources:
         return moves

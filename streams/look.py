@@ -22,6 +22,7 @@ from headrace.streams.clocks import clocks_of
 from headrace.streams.offsets import Partition
 from headrace.streams.settings import Settings
 from headrace.streams.sink_topics import sink_topics
+from headrace.streams.stage_logs import log_topics
 from headrace.streams.status import now_ms
 
 REQUEST_TIMEOUT_S = 5.0
@@ -37,7 +38,7 @@ class Reads:
         ``route``, ``stage``, ``score.<source>``, ``write``, ``drift``, ``sink``.
     group : str
     topics : mapping of topic to str
-        To the name that status files use in place of the topic: a source's own name.
+        To the name that status files use in place of the topic: a source's own name, but for stages that read it.
     """
 
     role: str
@@ -49,7 +50,7 @@ def reads_of(topology: Topology, pipeline: Pipeline, prefix: str) -> list[Reads]
     """Return what every group of a pipeline reads, in the order of the flow; that of the sink even if there is none."""
     names = TopicNames(topology.pipeline, prefix)
     sources = {names.source(source.topic): source.name for source in topology.sources}
-    stages = [names.stage(stage.entity.name) for stage in topology.stages]
+    stages = log_topics(topology, names)
     views = [names.features(v.name, v.version) for stage in topology.stages for v in stage.view_specs]
     found = [Reads("route", names.group("route"), sources), Reads("stage", names.group("stage"), _own(stages))]
     for number in topology.scored:

@@ -15,10 +15,12 @@ from rich.text import Text
 
 from headrace.features.aggregations import Aggregation
 from headrace.features.names import did_you_mean
+from headrace.features.topology import Topology
 from headrace.features.view import FeatureView
 from headrace.models import ModelSpec, Pipeline, compile_pipeline
 from headrace.schemas.errors import DeclarationError
 from headrace.schemas.topics import TopicNames
+from headrace.streams.stage_logs import log_topic
 
 
 def load_pipeline(reference: str) -> Pipeline:
@@ -112,7 +114,7 @@ def describe(pipeline: Pipeline, prefix: str = "") -> list[Table]:
         _sources(pipeline, names, scored),
         _views(pipeline),
         *(_model(model) for model in pipeline.models),
-        _topics(pipeline, names, scored, topology.digest),
+        _topics(pipeline, names, scored, topology),
     ]
 
 
@@ -172,10 +174,11 @@ def _model(model: ModelSpec) -> Table:
     return table
 
 
-def _topics(pipeline: Pipeline, names: TopicNames, scored: set[str], digest: str) -> Table:
-    table = Table("topic", "what", title=f"{pipeline.name}: topics", caption=f"digest {digest[:12]}")
-    for entity in pipeline.entities:
-        _row(table, names.stage(entity.name), f"everything that concerns {entity.name}")
+def _topics(pipeline: Pipeline, names: TopicNames, scored: set[str], topology: Topology) -> Table:
+    table = Table("topic", "what", title=f"{pipeline.name}: topics", caption=f"digest {topology.digest[:12]}")
+    for stage in topology.stages:
+        log, what = log_topic(topology, stage, names), f"everything that concerns {stage.entity.name}"
+        _row(table, log, f"{what} (no stage topic: {log} itself is the log)" if stage.identity else what)
     for view in pipeline.views:
         _row(table, names.features(view.name, view.version), f"rows of {view.uid}")
     for source in sorted(scored):

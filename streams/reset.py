@@ -8,15 +8,16 @@ only repeat what stages drop as duplicates; a second reset does the rest.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, ResourceType
 
 from headrace.streams.errors import ServiceError
-from headrace.streams.incarnations import incarnation_metadata
 from headrace.streams.reset_drift import take_back
 from headrace.streams.reset_plan import Move, ResetPlan
 from headrace.streams.reset_state import RESET_ROLE, Cluster
+from headrace.streams.shard_notes import ShardNote
 
 ANSWER_S = 30.0
 PATIENCE_S = 60.0   # a deleted topic is gone when all brokers have heard of it
@@ -32,15 +33,19 @@ def carry_out(cluster: Cluster, plan: ResetPlan, tell: Callable[[str], None] = l
         Kafka refuses a step; reset again once the cause is gone.
     """
     admin, names = AdminClient(cluster.settings.client()), cluster.names
-    metadata = incarnation_metadata(plan.incarnation)
+    note = ShardNote(plan.incarnation)
+
+    def noted(move: Move) -> str:
+        return replace(note, begin=move.after if move.begins else 0).metadata
+
     stage_group, anew = names.group("stage"), [each.topic for each in plan.anew]
-    set_offsets(admin, names.group(RESET_ROLE), [Move("", names.marks, 0, None, 0)], metadata)
+    set_offsets(admin, names.group(RESET_ROLE), [Move("", names.marks, 0, None, 0)], noted)
     moves: dict[str, list[Move]] = defaultdict(list)
     for move in plan.moves:
         moves[move.group].append(move)
     for group in [group for group in moves if group != stage_group]:
         tell(f"offsets of {group}")
-        set_offsets(admin, group, [move for move in moves[group] if move.topic not in anew], "")
+        set_offsets(admin, group, [move for move in moves[group] if move.topic not in anew])
     for model, cut in zip(cluster.pipeline.models, plan.cut, strict=True):
         if cut.kept < cut.records:
             tell(f"drift counts of {model.name}")
@@ -56,12 +61,16 @@ def carry_out(cluster: Cluster, plan: ResetPlan, tell: Callable[[str], None] = l
     recreate_topics(admin, anew)
     tell(f"offsets of {stage_group}")
     for group, own in moves.items():
-        begun = metadata if group == stage_group else ""
-        set_offsets(admin, group, [move for move in own if move.topic in anew], begun)
+        if group == stage_group:
+            set_offsets(admin, group, own, noted)
+        else:
+            set_offsets(admin, group, [move for move in own if move.topic in anew])
 
 
-def set_offsets(admin: AdminClient, group: str, moves: Sequence[Move], metadata: str) -> None:
-    """Commit offsets for a group that has no members.
+def set_offsets(
+    admin: AdminClient, group: str, moves: Sequence[Move], metadata: Callable[[Move], str] = lambda move: ""
+) -> None:
+    """Commit offsets, and what is said beside them, for a group that has no members.
 
     Raises
     ------
@@ -70,7 +79,7 @@ def set_offsets(admin: AdminClient, group: str, moves: Sequence[Move], metadata:
     """
     if not moves:
         return
-    places = [TopicPartition(move.topic, move.partition, move.after, metadata) for move in moves]
+    places = [TopicPartition(move.topic, move.partition, move.after, metadata(move)) for move in moves]
     try:
         answers = admin.alter_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group, places)], request_timeout=ANSWER_S

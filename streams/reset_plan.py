@@ -6,7 +6,8 @@ repaired, it is made again:
 * **route** reads the sources again from where the windows of the first event at T begin (from the beginning of the log,
   if a feature looks back for ever);
 * the **stage** logs are emptied, snapshots deleted: shards begin with nothing, in a new incarnation, whose rows win in
-  the online store over all rows of before;
+  the online store over all rows of before. Where a source topic is itself the log of a stage, its shards begin where
+  route does;
 * the **scorer** stands at the first event stamped at or after T: what came before is not scored again, though its
   answers are made again (and ignored), and from T on every event is scored once. Answers of before are passed over:
   it goes on at the end of their log;
@@ -51,13 +52,14 @@ class SourceLog:
 
 
 class Move(NamedTuple):
-    """A group's offset, before and after."""
+    """A group's offset, before and after; `begins`: a shard's log begins there, nothing before it is folded."""
 
     group: str
     topic: str
     partition: int
     before: int | None
     after: int
+    begins: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from headrace.streams.reset_plan import (
 )
 from headrace.streams.settings import Settings
 from headrace.streams.snapshots import snapshot_files
+from headrace.streams.stage_logs import routed_logs
 
 ANSWER_S = 10.0
 PEEK_S = 10.0         # for one record that is there, or the position behind control records
@@ -48,7 +49,8 @@ class Cluster:
     def __init__(self, pipeline: Pipeline, topology: Topology, settings: Settings) -> None:
         self.pipeline, self.topology, self.settings = pipeline, topology, settings
         self.names = names = TopicNames(pipeline.name, settings.prefix)
-        self.stage_topics = [names.stage(stage.entity.name) for stage in topology.stages]
+        self.stage_topics = routed_logs(topology, names)
+        self.read_by_stages = [topology.sources[stage.sources[0]].name for stage in topology.stages if stage.identity]
         self.scored = {
             names.group(f"score.{topology.sources[number].name}"): topology.sources[number]
             for number in topology.scored
@@ -88,6 +90,9 @@ class Cluster:
             # answers of before are passed over, not deleted: the sink names its files by their offsets
             ends = self._any.ends(places[rows])
             moves += own + [Move(group, *at, committed[at], ends[at]) for at in places[rows]]
+        stage = self.committed(self.groups[1], [sources[name] for name in self.read_by_stages], places)
+        own = [log for name in self.read_by_stages for log in logs[name]]
+        moves += [move._replace(begins=True) for move in source_moves(self.groups[1], own, stage)]
         stage = self.committed(self.groups[1], self.stage_topics, places)
         moves += [Move(self.groups[1], *at, before, 0) for at, before in stage.items()]
         incarnation, history_ms = self.next_incarnation()

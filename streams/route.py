@@ -10,6 +10,7 @@
 2. For every stage, an event gives one record per binding (an event naming two airports reaches both); a binding whose
    key is null gives none and is counted as keyless. Update or query: the binding tells, the record only names its role.
 3. A stage's records of one source partition go out in the order (offset, role): stages drop duplicates by that order.
+   Identity stages read the source themselves: for those keyless events are counted here, and nothing is written.
 4. The target partition is the murmur2 hash of the entity key, as any Kafka client would choose it.
 """
 
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from headrace.features.admission import Admission, Reason, admit, binding_keys
+from headrace.features.admission import Admission, Reason, admit, binding_keys, encoded_binding_keys
 from headrace.features.columns import plain, time_ms
 from headrace.features.duplicates import RecentEvents, without_duplicates
 from headrace.features.topology import Stage, Topology
@@ -30,7 +31,9 @@ from headrace.schemas.records import stage_schema
 from headrace.schemas.registry import Registry, record_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
+from headrace.streams.admitting import CountedEvents
 from headrace.streams.decoding import SourceDecoder
+from headrace.streams.stage_logs import log_topic
 
 STAGE_RECORD_TOO_LARGE = "stage_record_too_large"
 REASON_HEADER = "x-reason-code"
@@ -99,7 +102,7 @@ class SourceRouter:
     registry : Registry
         Schemas of stage records are registered here, once.
     stage_partitions : dict of entity name to int
-        How many partitions each stage topic has.
+        How many partitions each stage topic has that route fills.
     max_record_bytes : int
         Larger stage records are dead-lettered, all that the event gives to any stage with them.
     """
@@ -111,10 +114,12 @@ class SourceRouter:
         self._topology, self._source = topology, topology.sources[source]
         self._decoder = SourceDecoder(self._source, names.source(self._source.topic), registry)
         self._max_record_bytes = max_record_bytes
+        feeding = [stage for stage in topology.stages if source in stage.sources]
         self._outlets = [
             _Outlet(topology, stage, source, names, registry, stage_partitions[stage.entity.name])
-            for stage in topology.stages if source in stage.sources
+            for stage in feeding if not stage.identity
         ]
+        self._read_by_stages = [stage.bindings[0] for stage in feeding if stage.identity]
 
     @property
     def decoder(self) -> SourceDecoder:
@@ -148,10 +153,12 @@ class SourceRouter:
             refused.append((int(decoded.index[row]), reason.name.lower(), f"{self._source.name}: {reason.name}"))
         if verdict.missing.any():
             routed.add("missing", np.repeat(slice_.partitions[decoded.index], verdict.missing))
-        rows = np.flatnonzero(verdict.accepted)
-        batch = verdict.batch if len(rows) == len(verdict.accepted) else verdict.batch.take(pa.array(rows))
-        events = _Events(batch, decoded.index[rows], verdict.event_time[rows], slice_)
-        made = [outlet.records(events, routed) for outlet in self._outlets]
+        events = CountedEvents.of(verdict, decoded.index)
+        made = [outlet.records(events, slice_, routed) for outlet in self._outlets]
+        for binding in self._read_by_stages:
+            keys = encoded_binding_keys(self._topology, binding, events.batch)
+            if not keys.present.all():
+                routed.add("keyless", slice_.partitions[events.places[~keys.present]])
         large = self._too_large(made)
         for place, size in sorted(large.items()):
             words = f"a stage record of {size} bytes; at most {self._max_record_bytes} are sent"
@@ -189,16 +196,6 @@ _ROOM_FOR_KEY = 4096  # below max_record_bytes by this, a value is large enough 
 
 
 @dataclass(frozen=True)
-class _Events:
-    """The m accepted events of a slice."""
-
-    batch: pa.RecordBatch
-    places: np.ndarray       # int64[m] in the slice
-    event_time: np.ndarray   # int64[m]
-    origin: SourceSlice
-
-
-@dataclass(frozen=True)
 class _Made:
     """The stage records of one stage, by (offset, role)."""
 
@@ -212,14 +209,14 @@ class _Outlet:
 
     def __init__(self, topology: Topology, stage: Stage, source: int, names: TopicNames, registry: Registry, n: int):
         self._topology, self._bindings, self._partition_count = topology, stage.bindings_of(source), n
-        self._topic = names.stage(stage.entity.name)
+        self._topic = log_topic(topology, stage, names)
         self._carried = stage.carried(source)
         self._fields = topology.sources[source].fields
         schema = stage_schema(topology.pipeline, stage.entity.name, topology.sources[source].name, self._carried)
         self._codec = BatchCodec(schema)
         self._schema_id = registry.register(record_subject(self._topic, schema), schema)
 
-    def records(self, events: _Events, routed: Routed) -> _Made:
+    def records(self, events: CountedEvents, origin: SourceSlice, routed: Routed) -> _Made:
         """Encode every binding of every event."""
         rows, roles, keys = [], [], []
         for binding in self._bindings:
@@ -227,7 +224,7 @@ class _Outlet:
             present = [row for row, key in enumerate(found) if key is not None]
             if len(present) < len(found):
                 keyless = [row for row, key in enumerate(found) if key is None]
-                routed.add("keyless", events.origin.partitions[events.places[keyless]])
+                routed.add("keyless", origin.partitions[events.places[keyless]])
             rows.append(np.array(present, np.int64))
             roles.append(np.full(len(present), binding.role, np.int32))
             keys += found if len(present) == len(found) else [found[row] for row in present]
@@ -237,11 +234,13 @@ class _Outlet:
             row, role, keys = row[order], role[order], [keys[at] for at in order.tolist()]
         if not len(row):
             return _Made(row, [], [])
-        values = frame(self._schema_id, self._codec.encode(self._columns(events, row, role)))
+        values = frame(self._schema_id, self._codec.encode(self._columns(events, origin, row, role)))
         return _Made(events.places[row], keys, values)
 
-    def _columns(self, events: _Events, row: np.ndarray, role: np.ndarray) -> pa.RecordBatch:
-        origin, place = events.origin, events.places[row]
+    def _columns(
+        self, events: CountedEvents, origin: SourceSlice, row: np.ndarray, role: np.ndarray
+    ) -> pa.RecordBatch:
+        place = events.places[row]
         source_keys = [None if (key := origin.keys[at]) is None else key.decode("latin-1") for at in place.tolist()]
         columns = {
             "_partition": pa.array(origin.partitions[place], pa.int32()),

@@ -7,6 +7,9 @@
 The role of a `FaustHost` over all source topics of a pipeline. Everything it writes is a function of the source logs,
 but for promises, which say what the logs will never hold. A tick goes to every shard of a stage, through the same
 producer and after all records up to the offsets it names, so a shard that has read a tick has read those.
+
+Identity stages read their source's topic themselves: nothing is written for them, and a source that feeds no other
+stage is read for its dead letters and counts.
 """
 
 import asyncio
@@ -31,15 +34,16 @@ from headrace.schemas.wire import frame
 from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import ServiceError
 from headrace.streams.faust_host import FaustHost, Position
+from headrace.streams.lane_clocks import LaneClocks
 from headrace.streams.lanes import Lane, too_far_ahead
 from headrace.streams.logs import event
-from headrace.streams.marks import Mark, MarkFollower
-from headrace.streams.offsets import Offsets, Partition
+from headrace.streams.offsets import Partition
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.read_back import ReadBack
 from headrace.streams.registry import open_registry
 from headrace.streams.route import SourceRouter, SourceSlice
 from headrace.streams.settings import Settings
+from headrace.streams.stage_logs import log_topic, routed_stages
 from headrace.streams.status import StatusFile
 
 log = getLogger(__name__)
@@ -58,6 +62,7 @@ class RouteRole:
     producer : GaplessProducer
     registry : Registry
     stage_partitions : dict of entity name to int
+        Of the stages that route writes a log for.
     status : StatusFile
         Gets ``{"role", "worker", "sources": {name: counts}, "partitions": {"source[p]": {position, clock, counts}}}``.
         Counts go with the partition (they are committed beside its clock), so they are exact whoever owns it.
@@ -82,22 +87,16 @@ class RouteRole:
         }
         self._recent: dict[str, dict[int, RecentEvents]] = {topic: {} for topic in self._read_back}
         self._ticks = TickWriter(topology, names, registry, producer, stage_partitions)
-        self._marks = MarkFollower(settings, names, registry) if settings.replay else None
-        self._marked: dict[tuple[str, int], list[Mark]] = defaultdict(list)
-        self._offsets = Offsets(settings, names.group("route"))
-        self._lanes: dict[Partition, Lane] = {}
+        self._clocks = LaneClocks(topology, settings, names, registry, names.group("route"))
+        self._lanes = self._clocks.lanes
         self._committed: dict[Partition, Position] = {}
-        self._asking: asyncio.Task | None = None
         self._busy_until = self._next_tick = self._next_status = 0.0
 
     # Partitions
 
     def start_at(self, topic: str, partition: int, committed: int | None, metadata: str) -> int:
         """Go on where the last owner committed, with its clock and counts."""
-        lane = Lane(self._sources[topic], partition, committed or 0, metadata)
-        for mark in self._marked[self._name(lane), partition]:
-            lane.clock.mark(mark.offset, mark.clock)
-        self._lanes[topic, partition] = lane
+        self._clocks.begin((topic, partition), Lane(self._sources[topic], partition, committed or 0, metadata))
         self._recent.get(topic, {}).pop(partition, None)
         self._committed[topic, partition] = (committed or 0, metadata)
         return committed or 0
@@ -105,7 +104,7 @@ class RouteRole:
     def revoked(self, partitions: set[Partition]) -> None:
         """Forget them."""
         for at in partitions:
-            self._lanes.pop(at, None)
+            self._clocks.end(at)
             self._committed.pop(at, None)
             self._recent.get(at[0], {}).pop(at[1], None)
         self._write_status()
@@ -133,8 +132,7 @@ class RouteRole:
     def close(self) -> None:
         """Close connections; the host has stopped."""
         self._write_status()
-        if self._marks is not None:
-            self._marks.close()
+        self._clocks.close()
 
     # Records
 
@@ -194,56 +192,21 @@ class RouteRole:
     async def idle(self) -> None:
         """Raise clocks, report them."""
         now = time.monotonic()
-        if self._marks is not None:
-            self._follow_marks()
-        else:
-            self._settle()
+        self._clocks.advance()
         if now >= self._next_tick:
             busy = now < self._busy_until
             self._next_tick = now + (self._settings.tick_ms if busy else self._settings.idle_tick_ms) / 1000
-            self._ticks.write([(self._name(lane), lane) for lane in self._lanes.values()])
-            if self._marks is None and self._asking is None and self._lanes:
-                self._asking = asyncio.create_task(self._ask(dict(self._lanes)))
+            self._ticks.write([(self._clocks.name(lane), lane) for lane in self._lanes.values()])
+            self._clocks.ask()
         if now >= self._next_status:
             self._next_status = now + STATUS_EVERY_S
             self._write_status()
-
-    def _follow_marks(self) -> None:
-        owned = {(self._name(lane), lane.partition): lane for lane in self._lanes.values()}
-        for mark in self._marks.poll():
-            self._marked[mark.source, mark.partition].append(mark)
-            if (mark.source, mark.partition) in owned:
-                owned[mark.source, mark.partition].clock.mark(mark.offset, mark.clock)
-
-    def _settle(self) -> None:
-        if self._asking is not None and self._asking.done():
-            done, self._asking = self._asking, None
-            done.result()
-        for lane in self._lanes.values():
-            lane.settle(self._settings.skew_ms)
-
-    async def _ask(self, lanes: dict[Partition, Lane]) -> None:
-        """Ask for the ends of lanes, and for the decided ends of those that an undecided transaction may hold up."""
-        at_ms = _now_ms()  # before the request: what is appended later is stamped later
-        for at, end in (await asyncio.to_thread(self._offsets.ends_once, lanes)).items():
-            lanes[at].ended_at(end, at_ms)
-        held = {
-            at: lane for at, lane in lanes.items()
-            if lane.behind_since is not None and lane.behind_since < at_ms - self._settings.stall_ms
-        }
-        if held:
-            at_ms = _now_ms()
-            for at, end in (await asyncio.to_thread(self._offsets.ends_once, held, decided=True)).items():
-                held[at].stable_end(end, at_ms, self._settings.stall_ms)
-
-    def _name(self, lane: Lane) -> str:
-        return self._topology.sources[lane.source].name
 
     def _write_status(self) -> None:
         sources: dict[str, dict[str, int]] = {source.name: {} for source in self._topology.sources}
         partitions = {}
         for lane in self._lanes.values():
-            name = self._name(lane)
+            name = self._clocks.name(lane)
             for what, count in lane.counts.items():
                 sources[name][what] = sources[name].get(what, 0) + count
             partitions[f"{name}[{lane.partition}]"] = {
@@ -264,8 +227,8 @@ class TickWriter:
         # One record at a time: the reference codec takes 20 us, the fast one reads its schema at every call, 500 us.
         self._producer, self._codec = producer, BatchCodec(tick_schema(), fast=False)
         self._stages = []   # (topic, partition count, schema id, names of the sources that feed it)
-        for stage in topology.stages:
-            topic = names.stage(stage.entity.name)
+        for stage in routed_stages(topology):
+            topic = log_topic(topology, stage, names)
             schema_id = registry.register(record_subject(topic, tick_schema()), tick_schema())
             feeding = {topology.sources[source].name for source in stage.sources}
             self._stages.append((topic, stage_partitions[stage.entity.name], schema_id, feeding))
@@ -299,8 +262,8 @@ def route_host(topology: Topology, settings: Settings, status_path: Path | None)
     names = TopicNames(topology.pipeline, settings.prefix)
     existing = AdminClient(settings.client()).list_topics(timeout=10).topics
     stage_partitions = {}
-    for stage in topology.stages:
-        topic = names.stage(stage.entity.name)
+    for stage in routed_stages(topology):
+        topic = log_topic(topology, stage, names)
         if topic not in existing:
             raise ServiceError(f"topic {topic} is missing on {settings.bootstrap}; run `headrace apply` first")
         stage_partitions[stage.entity.name] = len(existing[topic].partitions)
@@ -310,7 +273,3 @@ def route_host(topology: Topology, settings: Settings, status_path: Path | None)
     )
     topics = [names.source(source.topic) for source in topology.sources]
     return FaustHost(names.group("route"), topics, role, settings, producer)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

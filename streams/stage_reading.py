@@ -12,6 +12,7 @@ from headrace.features.stage_columns import LogSlice, SourceRecords, Ticks, no_t
 from headrace.features.topology import Topology
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.errors import SchemaError
+from headrace.schemas.keys import EncodedKeys
 from headrace.schemas.records import stage_schema, tick_schema
 from headrace.schemas.registry import Registry, record_subject
 from headrace.schemas.topics import TopicNames
@@ -63,7 +64,7 @@ class StageReader:
             A record that route cannot have written under these declarations: the topic is not ours alone, or it is
             that of other declarations.
         """
-        read = _Read(parts)
+        read = FetchedParts(parts)
         ids = split(read.values)
         slices = [
             LogSlice(np.array([record.offset for record in records], np.int64), [], no_ticks()) for _, records in parts
@@ -79,14 +80,14 @@ class StageReader:
                 source, codec = self._codecs[schema_id]
                 found = self._records(source, self._decoded(codec, position, read), position, read)
                 for part, start, first, last in read.bounds(position):
-                    slices[part].records.append(_cut(found, first, last, start))
+                    slices[part].records.append(cut_records(found, first, last, start))
             else:
                 self._refuse(
                     read.place(position[0]), f"schema id {schema_id}, expected one of "
                     f"{sorted([self._tick_id, *self._codecs])}")
         return slices
 
-    def _decoded(self, codec: BatchCodec, position: np.ndarray, read: "_Read") -> pa.RecordBatch:
+    def _decoded(self, codec: BatchCodec, position: np.ndarray, read: "FetchedParts") -> pa.RecordBatch:
         payloads = bodies([read.values[at] for at in position.tolist()])
         try:
             return codec.decode_own(payloads)
@@ -109,7 +110,7 @@ class StageReader:
         partition, offset, clock = (int64_of(entry.field(name))[0] for name in ("partition", "offset", "clock"))
         return Ticks(np.repeat(position, lengths), source, partition, offset, clock)
 
-    def _records(self, source: int, batch: pa.RecordBatch, position: np.ndarray, read: "_Read") -> SourceRecords:
+    def _records(self, source: int, batch: pa.RecordBatch, position: np.ndarray, read: "FetchedParts") -> SourceRecords:
         names = ("partition", "offset", "stamp", "role", "event_time")
         columns = {name: int64_of(batch.column(f"_{name}"))[0] for name in names}
         return SourceRecords(
@@ -118,7 +119,7 @@ class StageReader:
         )
 
 
-class _Read:
+class FetchedParts:
     """Records of some partitions, one after the other."""
 
     def __init__(self, parts: Sequence[tuple[int, Sequence]]) -> None:
@@ -140,9 +141,12 @@ class _Read:
         return f"[{self._parts[part][0]}]@{self.records[position].offset}"
 
 
-def _cut(records: SourceRecords, first: int, last: int, start: int) -> SourceRecords:
+def cut_records(records: SourceRecords, first: int, last: int, start: int) -> SourceRecords:
     """The records first:last, their positions counted from `start`."""
     cut = {each.name: getattr(records, each.name) for each in fields(records) if each.name not in ("source", "fields")}
-    columns = {name: column[first:last] for name, column in cut.items()}
+    columns = {
+        name: column.take(np.arange(first, last)) if isinstance(column, EncodedKeys) else column[first:last]
+        for name, column in cut.items()
+    }
     columns["position"] = columns["position"] - start
     return SourceRecords(source=records.source, **columns, fields=records.fields.slice(first, last - first))

@@ -1,18 +1,23 @@
 """The stage worker: the shards of all stages that this member owns, each a `StageCore` between reader and writer.
 
-    stage topic ─ StageReader ─► StageCore ─► StageWriter ─► features.*, rows.*, late.*
-                                    │
-                                    └─ checkpoint: arrays ─ committed: SnapshotStore
+    stage topic ─ StageReader ──────┐
+    source topic ─ IdentityReader ──┴─► StageCore ─► StageWriter ─► features.*, rows.*, late.*
+                                           │
+                                           └─ checkpoint: arrays ─ committed: SnapshotStore
 
-The role of a `FaustHost` over all stage topics. A shard's output is a function of its log, so a restart is: the newest
-snapshot at or below the committed offset (or nothing), the log from there, silently up to the committed offset (what
-that brought forth is delivered), then live. The committed offset never goes back.
+The role of a `FaustHost` over the logs of all stages. A shard's output is a function of its log, so a restart is: the
+newest snapshot at or below the committed offset (or nothing), the log from there, silently up to the committed offset
+(what that brought forth is delivered), then live. The committed offset never goes back.
+
+Where a source topic itself is the log, nobody sends ticks; so that quiet keys decay there too, the worker reads clocks
+from promises or marks as route does (`LaneClocks`) and sweeps by them.
 """
 
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
 
@@ -20,52 +25,33 @@ import numpy as np
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from headrace.features.stage import StageCore, StageOutput
+from headrace.features.stage import LogSlice, StageOutput
 from headrace.features.topology import Topology
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.batches import FetchedBatch
-from headrace.streams.errors import GapError, ServiceError, SnapshotError
+from headrace.streams.errors import ServiceError, SnapshotError
 from headrace.streams.faust_host import FaustHost
-from headrace.streams.incarnations import history_of, incarnation_metadata, incarnation_of
-from headrace.streams.instants import iso
+from headrace.streams.identity_reading import IdentityReader
+from headrace.streams.lane_clocks import LaneClocks
 from headrace.streams.logs import event
 from headrace.streams.offsets import Partition
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.registry import open_registry
 from headrace.streams.role import Position
 from headrace.streams.settings import Settings
+from headrace.streams.shard_notes import ShardNote
+from headrace.streams.shards import Shard, open_shard
 from headrace.streams.snapshots import ShardName, SnapshotStore
+from headrace.streams.stage_logs import log_topic, log_topics
 from headrace.streams.stage_reading import StageReader
 from headrace.streams.stage_writing import StageWriter
-from headrace.streams.status import StatusFile, now_ms
+from headrace.streams.status import StatusFile
 
 log = getLogger(__name__)
 
 STATUS_EVERY_S = 1.0
-NAMED_COUNT = 8       # of the source partitions a shard waits for: as many as a person reads
 ROLE = "stage"
-
-
-class _Shard:
-    """One shard this member owns."""
-
-    def __init__(
-        self, core: StageCore, start: int, committed: int, store: SnapshotStore, now_s: float, metadata: str
-    ) -> None:
-        self.core, self.store, self.incarnation = core, store, incarnation_of(metadata)
-        self.metadata = incarnation_metadata(self.incarnation, history_of(metadata))
-        self.next_offset = start          # the core holds the log up to here
-        self.live_from = committed        # what the log below brings forth is delivered: say nothing
-        self.committed = committed
-        self.saved = start                # offset of the newest snapshot that is, or is being, written
-        self.saved_at = now_s
-        self.taken: tuple[int, dict[str, np.ndarray]] | None = None  # a snapshot that waits for its commit
-        self.whole = True                 # False while a batch is being folded, and for ever if that failed
-        self.theta, self.theta_since_ms = core.theta, now_ms()   # as reported last: since when it stands still
-
-    def take(self, now_s: float) -> None:
-        self.taken, self.saved_at = (self.next_offset, self.core.snapshot()), now_s
 
 
 class StageRole:
@@ -79,13 +65,18 @@ class StageRole:
     registry : Registry
     partitions : mapping of source index to int
         How many partitions the topic of every source has.
-    topic_ids : mapping of stage topic to str
+    topic_ids : mapping of the stages' logs to str
         As the brokers know them: snapshots of a topic that was deleted must not serve its successor.
     status : StatusFile
         Gets the counts of all shards this member owns, summed, and per shard: ``{"role", "worker", <counts>, "shards":
         {"<topic>[p]": {"next_offset", "committed", "theta", "theta_since_ms", "slowest": ["<source>[p]"], "held",
         "keys", "state_bytes", <counts>}}}``. Counts are part of a shard's state, so they are exact whoever owns it.
         ``slowest`` are the source partitions whose clock is theta, the first few of them.
+
+    Attributes
+    ----------
+    follows_positions : bool
+        Whether positions past control records are wanted: promises need them where a source topic is read.
     """
 
     def __init__(
@@ -95,47 +86,54 @@ class StageRole:
         self._topology, self._settings, self._status = topology, settings, status
         self._partitions, self._topic_ids = dict(partitions), dict(topic_ids)
         self._names = names = TopicNames(topology.pipeline, settings.prefix)
-        self._stages = {names.stage(stage.entity.name): number for number, stage in enumerate(topology.stages)}
-        numbers = range(len(topology.stages))
-        self._readers = [StageReader(topology, number, names, registry) for number in numbers]
-        self._writers = [StageWriter(topology, number, names, registry, producer) for number in numbers]
-        self._shards: dict[Partition, _Shard] = {}
+        self._stages = {log_topic(topology, stage, names): number for number, stage in enumerate(topology.stages)}
+        self._readers = [
+            IdentityReader(topology, number, names, registry, self._partitions[stage.sources[0]]) if stage.identity
+            else StageReader(topology, number, names, registry)
+            for number, stage in enumerate(topology.stages)
+        ]
+        self._writers = [
+            StageWriter(topology, number, names, registry, producer) for number in range(len(topology.stages))
+        ]
+        self.follows_positions = any(stage.identity for stage in topology.stages)
+        self._clocks = (
+            LaneClocks(topology, settings, names, registry, names.group(ROLE)) if self.follows_positions else None)
+        self._shards: dict[Partition, Shard] = {}
         self._saver = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._saving: list[Future] = []
-        self._next_status = 0.0
+        self._next_status = self._next_ask = 0.0
 
     # Partitions
 
     def start_at(self, topic: str, partition: int, committed: int | None, metadata: str) -> int:
         """Restore the newest snapshot at or below the committed offset; without one, begin with the log."""
-        number, at_most = self._stages[topic], committed or 0
-        entity = self._topology.stages[number].entity.name
-        shard = ShardName(
-            self._names.group(ROLE), self._topology.digest, entity, partition, self._topic_ids[topic])
-        store = SnapshotStore(self._settings.state_url, shard)
-        found, history_ms = None if committed is None else store.newest(at_most), history_of(metadata)
-        if found is None and history_ms is not None:
-            raise SnapshotError(
-                f"{topic}[{partition}]: its state up to {iso(history_ms)} was loaded from files, so no log holds it, "
-                f"and there is no snapshot at or below offset {at_most} in {store.folder}; put it back (is "
-                "HEADRACE_STATE_URL what it was?), or load the history again with `headrace bootstrap --replace`"
+        number, note, place = self._stages[topic], ShardNote.of(metadata), f"{topic}[{partition}]"
+        stage = self._topology.stages[number]
+        if stage.identity:
+            self._take_note(number, partition, note, place)
+        name = ShardName(
+            self._names.group(ROLE), self._topology.digest, stage.entity.name, partition, self._topic_ids[topic])
+        store = SnapshotStore(self._settings.state_url, name)
+        try:
+            shard = open_shard(
+                self._topology, number, partition, self._partitions, store, committed, note, time.monotonic())
+        except SnapshotError as error:
+            raise SnapshotError(f"{place}: {error}") from error
+        self._shards[topic, partition] = shard
+        if shard.lane is not None:
+            self._clocks.begin((topic, partition), shard.lane)
+        log.info(event("shard starts", topic=topic, partition=partition, offset=shard.next_offset,
+                       committed=shard.committed))
+        return shard.next_offset
+
+    def _take_note(self, number: int, partition: int, note: ShardNote, place: str) -> None:
+        count, placement = self._partitions[self._topology.stages[number].sources[0]], self._readers[number].placement
+        if partition >= count:
+            raise ServiceError(
+                f"{place}: the topic had {count} partitions when this worker began, and its keys lie by that number; "
+                "start the pipeline under another prefix"
             )
-        if found is None:
-            core, start = StageCore(number, self._topology, self._partitions), 0
-        else:
-            start, arrays = found
-            try:
-                core = StageCore.restore(number, self._topology, self._partitions, arrays)
-            except (ValueError, KeyError) as error:
-                raise SnapshotError(
-                    f"{topic}[{partition}]: the snapshot at offset {start} in {store.folder} does not fit: {error}. If "
-                    "a source topic has got more partitions, start the pipeline under another prefix"
-                ) from error
-        self._shards[topic, partition] = _Shard(
-            core, start, at_most, store, time.monotonic(), metadata)
-        log.info(event("shard starts", topic=topic, partition=partition, offset=start, committed=at_most,
-                       snapshot=found is not None))
-        return start
+        placement.rendering = placement.rendering or note.rendering
 
     def revoked(self, partitions: set[Partition]) -> None:
         """Forget shards; what they knew at their commit is saved for the next owner."""
@@ -143,6 +141,8 @@ class StageRole:
             shard = self._shards.pop(at, None)
             if shard is not None:
                 self._save_last(shard)
+                if shard.lane is not None:
+                    self._clocks.end(at)
         self._write_status()
 
     # Records
@@ -162,27 +162,52 @@ class StageRole:
         parts = []  # shard, records, whether what they bring forth is news
         for batch in batches:
             shard, records = self._shards[batch.topic, batch.partition], batch.records
-            _no_hole(batch, shard.next_offset)
+            shard.begin(batch)
             shard.whole = False
             silent = sum(record.offset < shard.live_from for record in records)
             for some, news in ((records[:silent], False), (records[silent:], True)):
                 parts += [(shard, batch.partition, some, news)] if some else []
-        slices = self._readers[number].read([(partition, some) for _, partition, some, _ in parts])
+        slices = self._read(number, parts) if parts else []
         outputs: dict[int, list[StageOutput]] = defaultdict(list)   # by incarnation: one, unless somebody meddled
         for (shard, _, _, news), log_slice in zip(parts, slices, strict=True):
             output = shard.core.process(log_slice)
             if news:
-                outputs[shard.incarnation].append(output)
+                outputs[shard.note.incarnation].append(output)
         for incarnation, some in outputs.items():
             self._writers[number].write(some, incarnation)
         for batch in batches:
             shard = self._shards[batch.topic, batch.partition]
-            shard.next_offset, shard.whole = batch.next_offset, True
+            shard.next_offset, shard.whole = max(batch.next_offset, shard.next_offset), True
+            if shard.lane is not None:
+                shard.lane.clock.reach(batch.next_offset)
+
+    def _read(self, number: int, parts: Sequence[tuple[Shard, int, list, bool]]) -> list[LogSlice]:
+        reader, fetched = self._readers[number], [(partition, some) for _, partition, some, _ in parts]
+        if isinstance(reader, StageReader):
+            return reader.read(fetched)
+        stamps = [shard.observe(some, some[-1].offset + 1) for shard, _, some, _ in parts]
+        slices = reader.read(fetched, np.concatenate(stamps))
+        for shard, *_ in parts:
+            shard.note = replace(shard.note, rendering=reader.placement.rendering)
+        return slices
 
     async def idle(self) -> None:
-        """Report."""
-        if time.monotonic() >= self._next_status:
+        """Sweep where time has passed, and report."""
+        now_s = time.monotonic()
+        if self._clocks is not None:
+            self._clocks.advance()
+            if now_s >= self._next_ask:
+                self._next_ask = now_s + self._settings.idle_tick_ms / 1000
+                self._clocks.ask()
+            self._sweep()
+        if now_s >= self._next_status:
             self._write_status()
+
+    def _sweep(self) -> None:
+        for (topic, _), shard in self._shards.items():
+            due = shard.due()
+            if due is not None:
+                self._writers[self._stages[topic]].write([shard.core.process(due)], shard.note.incarnation)
 
     # Commits and snapshots
 
@@ -193,7 +218,7 @@ class StageRole:
         for shard in live.values():
             if now_s - shard.saved_at >= self._settings.snapshot_interval_s:
                 shard.take(now_s)
-        return {at: (shard.next_offset, shard.metadata) for at, shard in live.items()}
+        return {at: (shard.next_offset, shard.note.metadata) for at, shard in live.items()}
 
     def committed(self, offsets: dict[Partition, Position]) -> None:
         """Publish the snapshots whose offset is committed now."""
@@ -213,13 +238,15 @@ class StageRole:
         for saving in self._saving:
             saving.exception()
         self._write_status()
+        if self._clocks is not None:
+            self._clocks.close()
 
-    def _save_last(self, shard: _Shard) -> None:
+    def _save_last(self, shard: Shard) -> None:
         if shard.whole and shard.next_offset == shard.committed > shard.saved:
             shard.take(time.monotonic())
             self._save(shard)
 
-    def _save(self, shard: _Shard) -> None:
+    def _save(self, shard: Shard) -> None:
         """Write in another thread. A snapshot that cannot be written delays a restart, so it is no reason to stop."""
         (offset, arrays), shard.taken = shard.taken, None
         shard.saved = max(shard.saved, offset)
@@ -240,28 +267,9 @@ class StageRole:
         shards = {}
         for (topic, partition), shard in self._shards.items():
             if shard.whole:
-                counts = shard.core.counts
-                total.update(counts)
-                if shard.core.theta != shard.theta:
-                    shard.theta, shard.theta_since_ms = shard.core.theta, now_ms()
-                slowest = [f"{self._topology.sources[s].name}[{p}]" for s, p in shard.core.slowest[:NAMED_COUNT]]
-                shards[f"{topic}[{partition}]"] = {
-                    "next_offset": shard.next_offset, "committed": shard.committed, "theta": shard.core.theta,
-                    "theta_since_ms": shard.theta_since_ms, "slowest": slowest, "held": shard.core.held_count,
-                    "keys": shard.core.key_count, "state_bytes": shard.core.state_bytes, **counts,
-                }
+                total.update(shard.core.counts)
+                shards[f"{topic}[{partition}]"] = shard.report(self._topology)
         self._status.write({"role": ROLE, "worker": self._settings.worker, **total, "shards": shards})
-
-
-def _no_hole(batch: FetchedBatch, expected: int) -> None:
-    """Route writes without transactions, so offsets are dense."""
-    records = batch.records
-    if records and records[0].offset > expected:
-        raise GapError(
-            f"{batch.topic}[{batch.partition}]: the shard has to go on at offset {expected}, but the next record is at "
-            f"{records[0].offset}: {records[0].offset - expected} records are missing. If the log begins there, "
-            "lengthen the retention and replay the sources under another prefix; if not, restart the worker"
-        )
 
 
 def stage_host(topology: Topology, settings: Settings, status_path: Path | None) -> FaustHost:
@@ -273,7 +281,7 @@ def stage_host(topology: Topology, settings: Settings, status_path: Path | None)
         A topic is missing, or a service cannot be reached.
     """
     names = TopicNames(topology.pipeline, settings.prefix)
-    topics = [names.stage(stage.entity.name) for stage in topology.stages]
+    topics = log_topics(topology, names)
     sources = [names.source(source.topic) for source in topology.sources]
     admin = AdminClient(settings.client())
     existing = admin.list_topics(timeout=10).topics

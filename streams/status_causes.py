@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
+from headrace.features.topology import Topology
+from headrace.schemas.topics import TopicNames
 from headrace.streams.said import SILENT_MS, Said
+from headrace.streams.stage_logs import log_topic
 
 STILL_MS = 2_000        # a clock that has not moved for so long stands still: ticks come every 10 to 100 ms
 TICK_SLACK_MS = 1_000   # what route knows and a shard does not, beyond the time between ticks
@@ -18,11 +21,24 @@ TICK_SLACK_MS = 1_000   # what route knows and a shard does not, beyond the time
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage, by name: its topic, and the sources that feed it."""
+    """One stage, by name: its log, and the sources that feed it.
+
+    The shards of an identity stage are partitions of its source: none waits for another.
+    """
 
     entity: str
     topic: str
     sources: tuple[str, ...]
+    identity: bool = False
+
+
+def stages_of(topology: Topology, names: TopicNames) -> list[Stage]:
+    """Return the stages of a pipeline."""
+    return [
+        Stage(stage.entity.name, log_topic(topology, stage, names),
+              tuple(topology.sources[number].name for number in stage.sources), stage.identity)
+        for stage in topology.stages
+    ]
 
 
 def shards(
@@ -34,7 +50,10 @@ def shards(
     for reading in readings:
         if reading["role"] == "stage":
             stage = next(each for each in stages if each.topic == reading["topic"])
-            feeding = {place: each for place, each in routed.items() if place[0] in stage.sources}
+            feeding = {
+                place: each for place, each in routed.items()
+                if place[0] in stage.sources and (not stage.identity or place[1] == reading["partition"])
+            }
             shard = said.get(("stage", f"{reading['topic']}[{reading['partition']}]"))
             found.append(_shard(stage, reading, shard, feeding, said, at_ms))
     return found
@@ -94,24 +113,27 @@ def _cause(
 
 
 def heads(
-    said: Mapping[tuple[str, str], Said], sizes: Mapping[str, int], found: Sequence[Mapping[str, Any]], at_ms: int
+    said: Mapping[tuple[str, str], Said], stages: Sequence[Stage], sizes: Mapping[str, int],
+    found: Sequence[Mapping[str, Any]], at_ms: int,
 ) -> list[dict[str, Any]]:
     """Return, per partition in which an event waits to be scored, which answers its first event waits for.
 
     `sizes` is the number of shards of every entity, `found` what `shards` has found.
     """
+    own = {stage.entity for stage in stages if stage.identity}   # asked by its source alone, about its own partition
     by_place = {(shard["entity"], shard["partition"]): shard for shard in found}
     waiting = []
     for (role, place), one in said.items():
         head = one.more.get("head") if role.startswith("score.") else None
         if head is None:
             continue
+        source, partition = _place(place)
         asked = [
             {"entity": ask["entity"], "role": ask["role"],
-             "shard": ask["key_hash"] % sizes[ask["entity"]] if ask["entity"] in sizes else None}
+             "shard": partition if ask["entity"] in own
+             else ask["key_hash"] % sizes[ask["entity"]] if ask["entity"] in sizes else None}
             for ask in head["asks"]
         ]
-        source, partition = _place(place)
         still_ms = max(0, at_ms - head["since_ms"])
         entry = {
             "source": source, "partition": partition, "owner": one.worker, "offset": head["offset"],

@@ -65,7 +65,7 @@ def report(
     of_shards = shards(stages, readings, said, now.at_ms)
     for each, shard in zip((one for one in readings if one["role"] == "stage"), of_shards, strict=True):
         each["lag_ms"] = shard["behind_ms"]   # in stamps of the sources: its log says nothing of them
-    of_heads = heads(said, sizes, of_shards, now.at_ms)
+    of_heads = heads(said, stages, sizes, of_shards, now.at_ms)
     counted = _counts(files, now)
     return {
         "version": VERSION, "pipeline": pipeline, "at_ms": now.at_ms,

@@ -46,7 +46,9 @@ def _roles(report: Mapping[str, Any]) -> Table:
 
 def _short(reading: Mapping[str, Any]) -> str:
     """A partition without what all names of its role have in common."""
-    name = reading["name"].partition(f".{reading['role']}.")[2] if reading["role"] == "stage" else reading["name"]
+    name = reading["name"]
+    if reading["role"] == "stage":   # a source topic has nothing in common with the others
+        name = name.partition(".stage.")[2] or name
     return f"{name}[{reading['partition']}]"
 
 

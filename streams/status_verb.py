@@ -15,7 +15,7 @@ from headrace.streams.errors import ServiceError, SettingsError
 from headrace.streams.look import Look, Observer
 from headrace.streams.pipelines import load_pipeline
 from headrace.streams.settings import environment_settings
-from headrace.streams.status_causes import Stage
+from headrace.streams.status_causes import stages_of
 from headrace.streams.status_report import report
 from headrace.streams.status_tables import render
 from headrace.streams.up_folder import UpFolder
@@ -50,11 +50,7 @@ class Watch:
         topology = compile_pipeline(found)
         self._name = found.name
         names = TopicNames(found.name, settings.prefix)
-        self._stages = [
-            Stage(stage.entity.name, names.stage(stage.entity.name),
-                  tuple(topology.sources[number].name for number in stage.sources))
-            for stage in topology.stages
-        ]
+        self._stages = stages_of(topology, names)
         self._observer = Observer(topology, found, settings, status_folder or folder.status)
         self._before: Look | None = None
 

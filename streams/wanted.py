@@ -20,6 +20,7 @@ from headrace.schemas.registry import record_subject, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.streams.feature_rows import row_schema
 from headrace.streams.settings import Settings
+from headrace.streams.stage_logs import log_topic, routed_logs
 
 DELETE = {"cleanup.policy": "delete"}   # a log that is compacted has holes, and a hole stops whoever reads it
 FOREVER = DELETE | {"retention.ms": "-1"}
@@ -42,6 +43,8 @@ class TopicPlan:
         Whether users fill it: then it is theirs, and never altered.
     alike : str
         Name of the topic whose partitions it must have; empty: it may have any number.
+    log_of : str
+        Entity whose identity stage reads it, so that records must lie in the partitions of their keys; mostly empty.
     """
 
     name: str
@@ -49,6 +52,7 @@ class TopicPlan:
     config: Mapping[str, str] = field(default_factory=dict)
     source: bool = False
     alike: str = ""
+    log_of: str = ""
 
 
 def topic_plans(
@@ -66,16 +70,17 @@ def topic_plans(
     """
     names, existing = TopicNames(pipeline.name, settings.prefix), existing or {}
     plans = [TopicPlan(names.marks, 1, FOREVER), TopicPlan(names.dead_letters, 1, FOREVER)]
-    counts = {}
+    counts, read_by = {}, {stage.sources[0]: stage.entity.name for stage in topology.stages if stage.identity}
     for number, source in enumerate(topology.sources):
         topic = names.source(source.topic)
         counts[source.name] = count = existing.get(topic, partitions)
-        plans.append(TopicPlan(topic, count, REPLAYED if settings.replay else LIVE, source=True))
+        config = REPLAYED if settings.replay else LIVE
+        plans.append(TopicPlan(topic, count, config, source=True, log_of=read_by.get(number, "")))
         plans.append(TopicPlan(names.late(source.name), 1, WEEK))
         if number in topology.scored:
             plans.append(TopicPlan(names.rows(source.name), count, WEEK, alike=topic))
+    plans += [TopicPlan(topic, partitions, WEEK) for topic in routed_logs(topology, names)]
     for stage in topology.stages:
-        plans.append(TopicPlan(names.stage(stage.entity.name), partitions, WEEK))
         plans += [TopicPlan(names.features(v.name, v.version), partitions, WEEK) for v in stage.view_specs]
     for model in pipeline.models:
         events = names.source(model.scores.topic)
@@ -111,11 +116,13 @@ def wanted_schemas(topology: Topology, pipeline: Pipeline, settings: Settings) -
 
 def _stage_records(topology: Topology, stage: Stage, names: TopicNames) -> Iterator[tuple[str, dict]]:
     """Topic and schema of the records that have subjects of their own: ticks, stage records, answers."""
-    entity = stage.entity.name
-    yield names.stage(entity), tick_schema()
+    entity, topic = stage.entity.name, log_topic(topology, stage, names)
+    if not stage.identity:
+        yield topic, tick_schema()
     for source in stage.sources:
         name = topology.sources[source].name
-        yield names.stage(entity), stage_schema(topology.pipeline, entity, name, stage.carried(source))
+        if not stage.identity:
+            yield topic, stage_schema(topology.pipeline, entity, name, stage.carried(source))
         asked = sorted({view for binding in stage.bindings_of(source) for view in binding.queries})
         if asked:
             views = [(stage.views[view].uid, stage.views[view].feature_names) for view in asked]

@@ -111,9 +111,9 @@ def plain(values):
     return [None if math.isnan(value) else value for value in np.asarray(values).tolist()]
 
 
-def said(output):
+def said(output, uids=UIDS):
     """An output as plain lists: rows of events and of sweeps by uid, answers, late, each in order."""
-    rows = {UIDS[view]: list(zip(
+    rows = {uids[view]: list(zip(
         r.entity_key, zip(r.source.tolist(), r.partition.tolist(), r.offset.tolist(), r.role.tolist(), strict=True),
         r.event_time.tolist(), r.as_of.tolist(), r.seq.tolist(), map(plain, r.values), r.sweep.tolist(), strict=True))
         for view, r in output.rows.items()}
@@ -127,11 +127,11 @@ def said(output):
     rows = {uid: [row[:-1] for row in each if not row[-1]] for uid, each in rows.items()}
     answers = [
         ((a.source, int(a.partition[i]), int(a.offset[i]), int(a.role[i])), int(a.stamp[i]), {
-            UIDS[v]: (int(s.status[i]), int(s.as_of[i]), int(s.seq[i]), plain(s.values[i]))
+            uids[v]: (int(s.status[i]), int(s.as_of[i]), int(s.seq[i]), plain(s.values[i]))
             for v, s in a.views.items()})
         for a in output.answers for i in range(len(a.offset))]
     lates = output.late
-    late = list(zip([UIDS[v] for v in lates.view.tolist()], lates.entity_key, zip(
+    late = list(zip([uids[v] for v in lates.view.tolist()], lates.entity_key, zip(
         lates.source.tolist(), lates.partition.tolist(), lates.offset.tolist(), lates.role.tolist(), strict=True),
         lates.event_time.tolist(), lates.stream_time.tolist(), strict=True))
     found = ({uid: each for uid, each in by_uid.items() if each} for by_uid in (rows, sweeps))

@@ -18,7 +18,7 @@ A record leaves with the instant up to which time had ``passed`` before it: its 
 misaligned. What is due at an instant comes before the records stamped at it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +102,7 @@ class Aligner:
         ServiceError
             A source partition the shard was not told of: the topic has grown.
         """
-        entries = self._entries(records, ticks)
+        entries = log_entries(self.clocks.place, records, ticks)
         if records is not None:
             records = {name: column for name, column in records.items() if name != "position"}
         released = []
@@ -113,25 +113,6 @@ class Aligner:
         released += self._advance(entries, records, first, len(entries["position"]))
         self._arrived += len(log_offset)
         return joined(released) if released else None
-
-    def _entries(self, records: Columns | None, ticks: TickColumns) -> dict[str, np.ndarray]:
-        """Records and ticks as one sequence in log order; ``row`` = index of the record, -1 for a tick."""
-        parts = [(ticks.position, ticks.source, ticks.partition, ticks.offset, 0, ticks.clock, False)]
-        if records is not None:
-            names = ("position", "source", "partition", "offset", "role", "stamp")
-            parts.append((*(records[name] for name in names), True))
-        columns = {name: [] for name in ("position", "place", "offset", "role", "time", "row", "tick")}
-        for position, source, partition, offset, role, time, are_records in parts:
-            n = len(position)
-            made = (
-                position, self.clocks.place(source, partition, offset), offset, np.broadcast_to(role, n), time,
-                np.arange(n) if are_records else np.full(n, -1), np.full(n, not are_records),
-            )
-            for column, values in zip(columns.values(), made, strict=True):
-                column.append(np.asarray(values, np.int64))
-        whole = {name: np.concatenate(column) for name, column in columns.items()}
-        order = np.argsort(whole["position"], kind="stable")
-        return {name: column[order] for name, column in whole.items()}
 
     def _cuts(self, log_offset: np.ndarray, position: np.ndarray) -> list[int]:
         """Indices of the entries before which overflow is judged; none while the bound cannot be reached anyway."""
@@ -193,3 +174,28 @@ class Aligner:
         held = {name.removeprefix("held."): column for name, column in arrays.items() if name.startswith("held.")}
         if held:
             self._held.add(held)
+
+
+def log_entries(
+    place: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], records: Columns | None, ticks: TickColumns
+) -> dict[str, np.ndarray]:
+    """Records and ticks as one sequence in log order, for ``SourceClocks.walk``.
+
+    ``place(source, partition, offset)`` numbers the source partitions; ``row`` = index of the record, -1 for a tick.
+    """
+    parts = [(ticks.position, ticks.source, ticks.partition, ticks.offset, 0, ticks.clock, False)]
+    if records is not None:
+        names = ("position", "source", "partition", "offset", "role", "stamp")
+        parts.append((*(records[name] for name in names), True))
+    columns = {name: [] for name in ("position", "place", "offset", "role", "time", "row", "tick")}
+    for position, source, partition, offset, role, time, are_records in parts:
+        n = len(position)
+        made = (
+            position, place(source, partition, offset), offset, np.broadcast_to(role, n), time,
+            np.arange(n) if are_records else np.full(n, -1), np.full(n, not are_records),
+        )
+        for column, values in zip(columns.values(), made, strict=True):
+            column.append(np.asarray(values, np.int64))
+    whole = {name: np.concatenate(column) for name, column in columns.items()}
+    order = np.argsort(whole["position"], kind="stable")
+    return {name: column[order] for name, column in whole.items()}

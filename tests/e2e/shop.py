@@ -64,6 +64,11 @@ recent_orders = FeatureView(  # nobody asks for it: it decays in the store
     features=[Count("2s"), Sum("amount", "2s", shift="1s")], sweep="1s",
 )
 
+payer_payments = FeatureView(  # payments are keyed by customer and nothing else feeds it: their topic is its log
+    "payer_payments", version=1, source=payments, entity=Entity("payer", {"customer": str}),
+    on={"customer": "customer"}, features=[Count(["2s", "1d"]), Sum("paid", "1h"), Last("paid")], sweep="1s",
+)
+
 disputed = ModelSpec(
     "disputed", scores=orders, threshold=0.3,
     inputs=[
@@ -74,4 +79,4 @@ disputed = ModelSpec(
     label=Label(complaints, on="order_id", value=field("severe"), known_after="2d", absent=False),
     parameters={"num_iterations": 20, "min_data_in_leaf": 5},
 )
-PIPELINE = Pipeline("shop", models=[disputed], views=[recent_orders])
+PIPELINE = Pipeline("shop", models=[disputed], views=[recent_orders, payer_payments])

@@ -17,11 +17,11 @@ from headrace.streams.latency import latest
 from headrace.streams.look import Observer, reads_of
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.publish import open_outlets
-from headrace.streams.status_causes import Stage
+from headrace.streams.status_causes import stages_of
 from headrace.streams.status_report import report
 from tests.e2e.harness import Running, start
 from tests.e2e.live import RATE_PER_S, Live, assert_recorded_exactly
-from tests.e2e.shop import recent_orders
+from tests.e2e.shop import payer_payments, recent_orders
 
 # A record can be seen some time after its stamp: 50 ms where the broker waits for a core, as it does among tests. A
 # promise must stay below that, or it is broken now and then.
@@ -48,9 +48,9 @@ def part(events: Sequence[Events], first: float, last: float) -> list[Events]:
     return [one.between(*at) for one in events]
 
 
-def customers(events: Sequence[Events]) -> list[bytes]:
-    """Return the entity keys of whoever ordered."""
-    return sorted(set(compact_keys([named(events, "orders").rows.column("customer")])))
+def customers(events: Sequence[Events], source: str = "orders") -> list[bytes]:
+    """Return the entity keys of whoever ordered, or paid."""
+    return sorted(set(compact_keys([named(events, source).rows.column("customer")])))
 
 
 def send_odd_ones(live: Live) -> None:
@@ -82,12 +82,8 @@ def seen(running: Running, folder: Path) -> dict:
     """Report on a run: by its status files, or from a folder without any, by Kafka alone."""
     topology, pipeline, settings = running.shop.topology, running.shop.pipeline, running.settings
     names = TopicNames(topology.pipeline, settings.prefix)
-    stages = [
-        Stage(stage.entity.name, names.stage(stage.entity.name), tuple(topology.sources[n].name for n in stage.sources))
-        for stage in topology.stages
-    ]
     look = Observer(topology, pipeline, settings, folder).look(None)
-    return report("shop", reads_of(topology, pipeline, settings.prefix), stages, None, look)
+    return report("shop", reads_of(topology, pipeline, settings.prefix), stages_of(topology, names), None, look)
 
 
 def assert_named(found: dict, worker: str) -> None:
@@ -126,11 +122,13 @@ def test_one_worker_and_a_source_that_is_almost_silent(shop, services, unique, t
         live.publish(part(events, 0.25, 1))
         live.settle()
         live.await_decay(recent_orders, "count_2s", keys := customers(part(events, 0.25, 1)))
+        live.await_decay(payer_payments, "count_2s", payers := customers(part(events, 0.25, 1), "payments"))
         running.cluster.stop()
         found = live.findings()
         overtaken, misaligned = running.stage_counts("overtaken"), running.stage_counts("misaligned")
     assert_recorded_exactly(found)
     assert found.swept["recent_orders.v1"] >= len(keys) > 0
+    assert found.swept["payer_payments.v1"] >= len(payers) > 0   # its stage reads the topic of payments itself
     assert (overtaken, misaligned) == (0, 0)
     assert found.dead_letters == {"future": 1, "not_framed": 1}
     assert found.late > 0

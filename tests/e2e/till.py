@@ -30,11 +30,15 @@ till_refunds = FeatureView(
     "till_refunds", version=1, source=refunds, entity=till, on={"till": "till"},
     features=[Count("1d"), Mean("refund", "1d")],
 )
+drawer_refunds = FeatureView(  # refunds are keyed by till and nothing else feeds it: their topic is its log
+    "drawer_refunds", version=1, source=refunds, entity=Entity("drawer", {"till": str}), on={"till": "till"},
+    features=[Sum("refund", ["1h", "1d"])],
+)
 returned = ModelSpec(
     "returned", scores=sales, inputs=[number("amount"), till_sales, till_refunds],
     label=Label(value="returned", known_after="0s"), parameters={"num_iterations": 10, "min_data_in_leaf": 5},
 )
-PIPELINE = Pipeline("till", models=[returned])
+PIPELINE = Pipeline("till", models=[returned], views=[drawer_refunds])
 
 
 def write_events(folder: Path, count: int = 1_500, days: int = 5) -> Path:
