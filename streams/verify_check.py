@@ -1,0 +1,133 @@
+"""One seed judged: the disturbed stream against the replay, both against the naive oracle.
+
+The replay has all rows, so everything is held against it. The oracle is slow: it looks at some keys, hot ones and rare
+ones, as far as `NAIVE_VISITS` go. Where either disagrees, the oracle says what is right.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from headrace.features.topology import Topology
+from headrace.streams.verify_compare import Compared, Difference, compare, looked_at
+from headrace.streams.verify_logs import SourceLog
+from headrace.streams.verify_naive import NaiveStage, Stretch, cost_of, naive_tables, record_counts
+from headrace.streams.verify_run import Outcome, Wire, disturbed_run, replayed
+from headrace.streams.verify_schedule import Schedule
+from headrace.streams.verify_tables import Name, Numbers, Repeated, Table, Teller
+
+NAIVE_VISITS = 8_000_000   # of an event by the oracle, per seed: about a second
+SHARE = 6                  # no key gets more than this part of what is left for its stage
+RECORD_VISITS = 300        # what a record costs besides its visits
+
+STREAM, REPLAY = "stream", "replay"
+
+Looking = Callable[[int, Numbers], list[Stretch]]   # stage, its numbers -> which keys to look at
+
+
+class Fault(NamedTuple):
+    """Something that is not what it should be.
+
+    Attributes
+    ----------
+    stage : int
+    which : str
+        STREAM or REPLAY: who is wrong; STREAM also where only the two disagree and the oracle has not looked.
+    difference : Difference
+    """
+
+    stage: int
+    which: str
+    difference: Difference
+
+
+class Checked(NamedTuple):
+    """What a check has found."""
+
+    faults: list[Fault]
+    repeated: list[tuple[int, Repeated]]   # with their stage
+    numbers: dict[int, Numbers]
+    counts: Counter[str]                   # of the run, and values_replay, values_oracle, keys_oracle
+
+
+def check(
+    wire: Wire, logs: Sequence[SourceLog], schedule: Schedule, stages: Sequence[int], looking: Looking
+) -> Checked:
+    """Run some stages of a pipeline on logs, and judge what they say."""
+    live = disturbed_run(wire, logs, schedule, stages)
+    straight, orders = replayed(wire.topology, logs, schedule.end)
+    checked = Checked([], [], {}, live.counts)
+    for stage in stages:
+        numbers = checked.numbers[stage] = Numbers.of(wire.topology, stage, logs)
+        found, repeated = Teller(wire.topology, stage, numbers).tables(live.said[stage])
+        checked.repeated.extend((stage, one) for one in repeated)
+        expected, _ = Teller(wire.topology, stage, numbers, orders).tables(straight.said[stage])
+        _judge(checked, wire.topology, stage, logs, schedule, (found, expected), looking)
+    return checked
+
+
+def _judge(
+    checked: Checked, topology: Topology, stage: int, logs: Sequence[SourceLog], schedule: Schedule,
+    tables: tuple[dict[Name, Table], dict[Name, Table]], looking: Looking,
+) -> None:
+    numbers, counts = checked.numbers[stage], checked.counts
+    naive = NaiveStage(topology, stage, logs, numbers, schedule.end)
+    draw = np.random.default_rng([schedule.seed, 5, stage])
+    views = range(len(topology.stages[stage].views))
+    looked = {view: [] for view in views}
+    for stretch in looking(stage, numbers):
+        known = naive.known(stretch.key)
+        for view in views:
+            looked[view].append(naive.looked(view, known, stretch, draw))
+        counts["keys_oracle"] += 1
+    truth = naive_tables([one for some in looked.values() for one in some], Teller(topology, stage, numbers))
+    for which, said in zip((STREAM, REPLAY), tables, strict=True):
+        compared = compare(looked_at(said, looked), truth)
+        counts["values_oracle"] += compared.values * (which == STREAM)
+        checked.faults.extend(Fault(stage, which, one) for one in compared.differences)
+    compared: Compared = compare(*tables)
+    counts["values_replay"] += compared.values
+    told = {(fault.difference.kind, fault.difference.id) for fault in checked.faults if fault.stage == stage}
+    checked.faults.extend(
+        Fault(stage, STREAM, one) for one in compared.differences if (one.kind, one.id) not in told)
+
+
+def some_keys(topology: Topology, seed: int, visits: int = NAIVE_VISITS) -> Looking:
+    """Look at as many keys as so many visits allow: every second one drawn among keys, the others among records."""
+    def looking(stage: int, numbers: Numbers) -> list[Stretch]:
+        draw = np.random.default_rng([seed, 6, stage])
+        records = record_counts(numbers)
+        if not records:
+            return []
+        keys = np.array(sorted(records), np.int64)
+        weights = np.array([records[key] for key in keys.tolist()], np.float64)
+        often = draw.choice(keys, len(keys), replace=False, p=weights / weights.sum())
+        order = np.column_stack([often, draw.permutation(keys)]).ravel().tolist()
+        per_event = sum(cost_of(plan) for plan in topology.stages[stage].views)
+        left, found = visits // len(topology.stages), []
+        for key in dict.fromkeys(order):
+            count = records[key]
+            per_record = count * per_event // 2 + RECORD_VISITS * len(topology.stages[stage].views)
+            length = min(count, left // SHARE // per_record)
+            if length < min(count, 3):
+                continue
+            first = int(draw.integers(0, count - length + 1))
+            found.append(Stretch(key, first, first + length))
+            left -= length * per_record
+        return found
+
+    return looking
+
+
+def one_key(text: bytes) -> Looking:
+    """Look at one key from its first record to its last."""
+    def looking(stage: int, numbers: Numbers) -> list[Stretch]:
+        key = numbers.keys.get(text)
+        return [] if key is None else [Stretch(key, 0, record_counts(numbers)[key])]
+
+    return looking
+
+
+__all__ = ["REPLAY", "STREAM", "Checked", "Fault", "Looking", "Outcome", "check", "one_key", "some_keys"]

@@ -1,0 +1,216 @@
+"""Who was faster: how route workers read the source logs, and what befalls the shards. Drawn from a seed, explicit.
+
+    worker 0   Read orders[0] 0..40   Told {orders[0]: clock}   Read orders[0] 40..47   (dies) Read orders[0] 0..40 …
+    worker 1   Read visits[1] 0..3    Told …
+    shard      the workers' steps in some interleaving, cut into slices; now and then it dies and is restored
+
+Steps name places in the logs, not events. So a schedule stays what it is when events are taken out of the logs, and a
+seed that fails can be cut down to the few events that matter. Every clock is honest: no worker says more than the logs
+hold, but some say it late, some say nothing until their partition has ended, and some repeat themselves.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from headrace.features.kernel.limits import ENDED, NO_CLOCK
+from headrace.features.topology import Topology
+from headrace.streams.clocks import PartitionClock
+from headrace.streams.verify_logs import SourceLog, end_of
+
+READ_COUNT = 50          # reads of all workers, about
+WORKER_COUNTS = (1, 1, 2, 3)
+SHARD_COUNTS = (1, 2, 3)
+CUT_COUNT = 5            # slices of a shard's log, about
+
+
+@dataclass(frozen=True)
+class Read:
+    """A worker reads on in a source partition and routes what it finds: its events ``first`` to ``last`` - 1."""
+
+    source: int
+    partition: int
+    first: int
+    last: int
+    again: bool = False   # after a death: it was routed before
+
+
+@dataclass(frozen=True)
+class Told:
+    """A worker tells all shards (source, partition, next offset, clock) of its partitions."""
+
+    entries: tuple[tuple[int, int, int, int], ...]
+    again: bool = False
+
+
+Step = Read | Told
+
+
+@dataclass(frozen=True)
+class Take:
+    """A shard folds entries ``begin`` to ``end`` - 1 of its log; silently what it had folded and committed before.
+
+    ``restored`` is the entry whose snapshot it is restored from before, -1: it just goes on. ``run`` counts its lives.
+    """
+
+    begin: int
+    end: int
+    silent: bool = False
+    restored: int = -1
+    run: int = 0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What happens in one seed."""
+
+    seed: int
+    workers: tuple[tuple[Step, ...], ...]
+    shard_counts: tuple[int, ...]         # per stage
+    restart_count: int                    # of a shard, at most
+    cut_count: int
+    end: int                              # time stands still there
+
+    def without(self, what: str) -> "Schedule":
+        """Return a calmer schedule: without "restarts", "repeats", "slices", "shards" or "interleaving"."""
+        if what == "restarts":
+            return replace(self, restart_count=0)
+        if what == "slices":
+            return replace(self, cut_count=0)
+        if what == "shards":
+            return replace(self, shard_counts=(1,) * len(self.shard_counts))
+        if what == "repeats":
+            return replace(self, workers=tuple(tuple(s for s in steps if not s.again) for steps in self.workers))
+        return replace(self, workers=(tuple(step for steps in self.workers for step in steps),))
+
+    def steps_of(self, stage: int, shard: int) -> list[Step]:
+        """The steps in the order in which this shard's log has them: every worker's in its own order."""
+        draw = np.random.default_rng([self.seed, 3, stage, shard])
+        turns = np.repeat(np.arange(len(self.workers)), [len(steps) for steps in self.workers])
+        if draw.random() < 0.7:   # else one worker after the other
+            near = np.concatenate([np.linspace(0, 1, len(steps)) for steps in self.workers])
+            turns = turns[np.argsort(near + draw.normal(0, draw.choice([0.02, 0.3]), len(turns)), kind="stable")]
+        left = [iter(steps) for steps in self.workers]
+        return [next(left[worker]) for worker in turns.tolist()]
+
+    def takes(self, stage: int, shard: int, length: int) -> Iterator[Take]:
+        """How this shard goes through its log of so many entries."""
+        draw = np.random.default_rng([self.seed, 4, stage, shard])
+        deaths = np.sort(draw.integers(0, length + 1, int(draw.integers(0, self.restart_count + 1))))
+        # what it is restored from, what had been committed, where it died; the first may be long before
+        places = [(int(min(draw.integers(0, max(at, 1), 2))), 0, at) for at in deaths.tolist()]
+        places = [(saved, int(draw.integers(saved, at + 1)), at) for saved, _, at in places]
+        marks = {place for each in places for place in each}
+        position = run = 0
+        for saved, committed, at in [*places, (0, 0, length)]:
+            yield from self._slices(draw, position, at, marks, Take(0, 0, run=run))
+            if at == length and (saved, committed) == (0, 0):
+                return
+            run += 1
+            yield Take(saved, committed, silent=True, restored=saved, run=run)
+            position = committed
+
+    def _slices(
+        self, draw: np.random.Generator, begin: int, end: int, marks: set[int], take: Take
+    ) -> Iterator[Take]:
+        cuts = draw.integers(begin, end + 1, int(draw.poisson(self.cut_count)) if self.cut_count else 0)
+        near = [cut + 1 for cut in cuts.tolist()[:1]]   # a slice of one entry
+        bounds = sorted({begin, end, *cuts.tolist(), *near, *marks})
+        bounds = [bound for bound in bounds if begin <= bound <= end]
+        for first, last in zip(bounds, bounds[1:], strict=False):
+            yield replace(take, begin=first, end=last)
+
+
+def draw_schedule(topology: Topology, logs: Sequence[SourceLog], seed: int) -> Schedule:
+    """Draw what happens to these logs."""
+    draw = np.random.default_rng([seed, 2])
+    windows = [feature.window_ms for stage in topology.stages for plan in stage.views for feature in plan.features]
+    end = end_of(logs)
+    if end > NO_CLOCK:   # time may go on after the last event: windows run empty
+        end += int(draw.choice([0, 1, max(max(windows, default=1), 1)]))
+    places = [(number, partition) for number, log in enumerate(logs) for partition in range(log.partition_count)]
+    owner = draw.integers(0, int(draw.choice(WORKER_COUNTS)), len(places))
+    size = max(sum(map(len, logs)) // READ_COUNT, 1)
+    workers = []
+    for number in np.unique(owner).tolist():
+        mine = [place for place, each in zip(places, owner.tolist(), strict=True) if each == number]
+        workers.append(_repeated(list(_Worker(logs, mine, size, end, draw).steps()), draw))
+    return Schedule(
+        seed, tuple(workers), tuple(int(draw.choice(SHARD_COUNTS)) for _ in topology.stages),
+        restart_count=int(draw.choice([0, 1, 3])), cut_count=CUT_COUNT, end=end)
+
+
+class _Worker:
+    """One route worker: its partitions, and how it goes about them."""
+
+    def __init__(
+        self, logs: Sequence[SourceLog], places: list[tuple[int, int]], size: int, end: int, draw: np.random.Generator
+    ) -> None:
+        self._logs, self._places, self._size, self._end, self._draw = logs, places, size, end, draw
+        self._clocks = {place: PartitionClock() for place in places}
+        self._read = dict.fromkeys(places, 0)
+        self._paced = draw.random() < 0.5               # as events arrived; else as fast as each partition goes
+        self._promising = draw.random() < 0.7           # it says what cannot come any more; else records move clocks
+        self._telling = float(draw.choice([0.1, 0.6, 1.0]))
+        speeds = np.exp(draw.uniform(-4, 0, len(places)))
+        self._speed = dict(zip(places, speeds.tolist(), strict=True))
+
+    def steps(self) -> Iterator[Step]:
+        while unread := [place for place in self._places if self._read[place] < len(self._rows(place))]:
+            yield self._reads(self._next(unread))
+            if self._draw.random() < self._telling:
+                if self._promising:
+                    self._promise()
+                if entries := self._entries():
+                    yield Told(entries)
+        for source, partition in self._places:
+            clock = self._clocks[source, partition]
+            clock.reach(self._logs[source].ends[partition])
+            clock.mark(clock.position, ENDED + self._end if self._end > NO_CLOCK else ENDED)
+        yield Told(self._entries())
+
+    def _rows(self, place: tuple[int, int]) -> np.ndarray:
+        return self._logs[place[0]].by_partition[place[1]]
+
+    def _next(self, unread: list[tuple[int, int]]) -> tuple[int, int]:
+        if self._paced:
+            heads = [int(self._logs[at[0]].appended[self._rows(at)[self._read[at]]]) for at in unread]
+            return unread[int(np.argmin(heads))]
+        weights = np.array([self._speed[place] for place in unread])
+        return unread[int(self._draw.choice(len(unread), p=weights / weights.sum()))]
+
+    def _reads(self, place: tuple[int, int]) -> Read:
+        rows, first = self._rows(place), self._read[place]
+        last = min(len(rows), first + int(self._draw.exponential(self._size)) + 1)
+        log = self._logs[place[0]]
+        self._clocks[place].observe(log.stamps[rows[first:last]], int(log.offset[rows[last - 1]]) + 1)
+        self._read[place] = last
+        return Read(*place, first, last)
+
+    def _promise(self) -> None:
+        """What comes next in a partition is stamped at or after this; who has nothing to come may say anything."""
+        for place in self._places:
+            if self._draw.random() < 0.5:
+                continue   # a slow or a silent one
+            rows, clock = self._rows(place), self._clocks[place]
+            left = rows[self._read[place]:]
+            most = int(self._logs[place[0]].effective[left[0]]) if len(left) else max(self._end, clock.clock)
+            least = max(clock.clock, most - 1000 * int(self._draw.exponential(60)))
+            clock.promise(clock.position, int(self._draw.integers(min(least, most), most + 1)))
+
+    def _entries(self) -> tuple[tuple[int, int, int, int], ...]:
+        return tuple(
+            (*place, clock.position, clock.clock) for place, clock in self._clocks.items() if clock.clock > NO_CLOCK
+        )
+
+
+def _repeated(steps: list[Step], draw: np.random.Generator) -> tuple[Step, ...]:
+    """The steps with deaths among them: what was not committed is read, routed and told again."""
+    rate, found = float(draw.choice([0.0, 0.05, 0.2])), []
+    for number, step in enumerate(steps):
+        found.append(step)
+        if draw.random() < rate:
+            back = int(draw.integers(1, 8))
+            found += [replace(one, again=True) for one in steps[max(number + 1 - back, 0):number + 1]]
+    return tuple(found)
