@@ -6,22 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.streams.verify_naive import Looked
-from headrace.streams.verify_tables import KINDS, Name, Numbers, Table
+from headrace.streams.verify_tables import KINDS, ROW, Difference, Name, Numbers, Table
 
 NAMED_COUNT = 1000   # differences of a table that are looked into
-
-ROW = ""   # the column of a difference that is about a whole row
-
-
-class Difference(NamedTuple):
-    """One cell that differs (64 bits each), or a whole row: then one side is None."""
-
-    kind: str
-    view: int
-    id: tuple[int, int]
-    column: str
-    expected: int | None
-    found: int | None
 
 
 class Compared(NamedTuple):

@@ -81,6 +81,11 @@ class SourceLog:
         """The events of every partition, by offset."""
         return [np.flatnonzero(self.partition == number) for number in range(self.partition_count)]
 
+    def read(self, partition: int, first: int, last: int) -> np.ndarray:
+        """The events of a partition with offsets ``first`` to ``last`` - 1."""
+        rows = self.by_partition[partition]
+        return rows[slice(*np.searchsorted(self.offset[rows], [first, last]).tolist())]
+
     @cached_property
     def ends(self) -> list[int]:
         """The next offset of every partition."""
@@ -173,7 +178,8 @@ def _log(events: Events, places: np.ndarray, grid_ms: int, tie_ms: int, draw: np
 def _delays(source: Source, stamps: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """int64[n] ms: within the allowed lateness, on its edge, just beyond; or as long as it takes some to follow."""
     count, allowed = len(stamps), source.allowed_lateness_ms
-    behind = np.minimum(np.arange(count) + np.exp(draw.uniform(0, np.log(FOLLOWERS), count)).astype(np.int64), count - 1)
+    ahead = np.exp(draw.uniform(0, np.log(FOLLOWERS), count)).astype(np.int64)
+    behind = np.minimum(np.arange(count) + ahead, count - 1)
     kinds = [draw.integers(0, allowed + 1, count), np.full(count, allowed), np.full(count, allowed + 1),
              stamps[behind] - stamps, stamps[behind] - stamps]
     return np.choose(draw.integers(0, len(kinds), count), kinds) if count else stamps

@@ -32,7 +32,7 @@ from headrace.streams.route import SourceRouter, SourceSlice
 from headrace.streams.settings import Settings
 from headrace.streams.stage_reading import StageReader
 from headrace.streams.verify_logs import SourceLog
-from headrace.streams.verify_schedule import Read, Schedule, Told
+from headrace.streams.verify_schedule import Read, Schedule, Take, Told
 
 Place = tuple[int, int]   # stage, shard
 
@@ -86,7 +86,9 @@ class Wire:
         ]
         # as route encodes ticks, one at a time
         self._tick_codec = BatchCodec(tick_schema(), fast=False)
-        self.readers = [StageReader(topology, number, self.names, self.registry) for number in range(len(topology.stages))]
+        self.readers = [
+            StageReader(topology, number, self.names, self.registry) for number in range(len(topology.stages))
+        ]
         self._tick_ids = [
             self.registry.register(record_subject(reader.topic, tick_schema()), tick_schema())
             for reader in self.readers
@@ -128,8 +130,9 @@ def disturbed_run(wire: Wire, logs: Sequence[SourceLog], schedule: Schedule, sta
     partitions = {number: log.partition_count for number, log in enumerate(logs)}
     for stage in stages:
         for shard in range(schedule.shard_counts[stage]):
-            log = _shard_log(wire, routed, schedule, (stage, shard))
-            outcome.said[stage] += _shard_run(wire, log, schedule, (stage, shard), partitions, outcome.counts)
+            log, starts = _shard_log(wire, routed, schedule, (stage, shard))
+            takes = list(schedule.takes(stage, shard, starts))
+            outcome.said[stage] += _shard_run(wire, log, takes, (stage, shard), partitions, outcome.counts)
     return outcome
 
 
@@ -144,7 +147,7 @@ def _routed(
     found = {}
     for read in (step for steps in schedule.workers for step in steps if isinstance(step, Read) and not step.again):
         log, at = logs[read.source], (read.source, read.partition)
-        rows = log.by_partition[read.partition][read.first:read.last]
+        rows = log.read(read.partition, read.first, read.last)
         if not len(rows):
             continue   # its events were taken out
         clock = clocks.setdefault(at, PartitionClock())
@@ -164,16 +167,18 @@ def _routed(
     return found
 
 
-def _shard_log(wire: Wire, routed: dict, schedule: Schedule, at: Place) -> list[LogRecord]:
-    log: list[LogRecord] = []
+def _shard_log(wire: Wire, routed: dict, schedule: Schedule, at: Place) -> tuple[list[LogRecord], list[int]]:
+    """A shard's log, and where each step of the schedule begins in it."""
+    log, starts = [], [0]
     for step in schedule.steps_of(*at):
         if isinstance(step, Told):
             values = wire.tick(at[0], step)
             keys = [None] * len(values)
         else:
             keys, values = routed.get(_first_time(step), {}).get(at, ((), ()))
-        log += [LogRecord(key, value, len(log) + number) for number, (key, value) in enumerate(zip(keys, values, strict=True))]
-    return log
+        log += [LogRecord(*each) for each in zip(keys, values, range(len(log), len(log) + len(values)), strict=True)]
+        starts.append(len(log))
+    return log, starts
 
 
 def _first_time(read: Read) -> Read:
@@ -181,24 +186,24 @@ def _first_time(read: Read) -> Read:
 
 
 def _shard_run(
-    wire: Wire, log: list[LogRecord], schedule: Schedule, at: Place, partitions: dict[int, int], counts: Counter[str]
+    wire: Wire, log: list[LogRecord], takes: Sequence[Take], at: Place, partitions: dict[int, int],
+    counts: Counter[str],
 ) -> list[Said]:
     stage, shard = at
-    takes = list(schedule.takes(stage, shard, len(log)))
-    slices = iter(wire.readers[stage].read([(shard, log[take.begin:take.end]) for take in takes if take.end > take.begin]))
+    parts = [(shard, log[take.begin:take.end]) for take in takes if take.end > take.begin]
+    slices = iter(wire.readers[stage].read(parts))
     core, said = StageCore(stage, wire.topology, partitions), []
     wanted, snapshots = {take.restored for take in takes}, {0: core.snapshot()}
     for take in takes:
         if take.restored >= 0:
             counts["restarts"] += 1
             core = StageCore.restore(stage, wire.topology, partitions, snapshots[take.restored])
-        elif take.begin in wanted and take.begin not in snapshots:
-            snapshots[take.begin] = core.snapshot()
-        if take.end == take.begin:
-            continue
-        output = core.process(next(slices))
-        if not take.silent:
-            said.append(Said(output, shard, take.run))
+        if take.end > take.begin:
+            output = core.process(next(slices))
+            if not take.silent:
+                said.append(Said(output, shard, take.run))
+        if take.end in wanted and take.end not in snapshots:
+            snapshots[take.end] = core.snapshot()
     counts.update(core.counts)
     counts["held"] += core.held_count
     counts["entries"] += sum(take.end - take.begin for take in takes)

@@ -20,14 +20,14 @@ from headrace.streams.clocks import PartitionClock
 from headrace.streams.verify_logs import SourceLog, end_of
 
 READ_COUNT = 50          # reads of all workers, about
-WORKER_COUNTS = (1, 1, 2, 3)
+WORKER_COUNTS = (1, 2, 3)
 SHARD_COUNTS = (1, 2, 3)
 CUT_COUNT = 5            # slices of a shard's log, about
 
 
 @dataclass(frozen=True)
 class Read:
-    """A worker reads on in a source partition and routes what it finds: its events ``first`` to ``last`` - 1."""
+    """A worker reads on in a source partition and routes what it finds, the offsets ``first`` to ``last`` - 1."""
 
     source: int
     partition: int
@@ -94,32 +94,37 @@ class Schedule:
         left = [iter(steps) for steps in self.workers]
         return [next(left[worker]) for worker in turns.tolist()]
 
-    def takes(self, stage: int, shard: int, length: int) -> Iterator[Take]:
-        """How this shard goes through its log of so many entries."""
-        draw = np.random.default_rng([self.seed, 4, stage, shard])
-        deaths = np.sort(draw.integers(0, length + 1, int(draw.integers(0, self.restart_count + 1))))
-        # what it is restored from, what had been committed, where it died; the first may be long before
-        places = [(int(min(draw.integers(0, max(at, 1), 2))), 0, at) for at in deaths.tolist()]
-        places = [(saved, int(draw.integers(saved, at + 1)), at) for saved, _, at in places]
-        marks = {place for each in places for place in each}
-        position = run = 0
-        for saved, committed, at in [*places, (0, 0, length)]:
-            yield from self._slices(draw, position, at, marks, Take(0, 0, run=run))
-            if at == length and (saved, committed) == (0, 0):
-                return
-            run += 1
-            yield Take(saved, committed, silent=True, restored=saved, run=run)
-            position = committed
+    def takes(self, stage: int, shard: int, starts: Sequence[int]) -> Iterator[Take]:
+        """How this shard goes through its log.
 
-    def _slices(
-        self, draw: np.random.Generator, begin: int, end: int, marks: set[int], take: Take
-    ) -> Iterator[Take]:
-        cuts = draw.integers(begin, end + 1, int(draw.poisson(self.cut_count)) if self.cut_count else 0)
-        near = [cut + 1 for cut in cuts.tolist()[:1]]   # a slice of one entry
-        bounds = sorted({begin, end, *cuts.tolist(), *near, *marks})
-        bounds = [bound for bound in bounds if begin <= bound <= end]
-        for first, last in zip(bounds, bounds[1:], strict=False):
-            yield replace(take, begin=first, end=last)
+        Places are drawn as steps and parts of steps, so they stay where they are when steps lose events.
+
+        Parameters
+        ----------
+        starts : sequence of n + 1 int
+            The entry that each of the n steps begins with, and the end of the log.
+        """
+        draw, count = np.random.default_rng([self.seed, 4, stage, shard]), len(starts) - 1
+        deaths = []   # what it is restored from, what had been committed, where it died
+        for at in np.sort(draw.random(int(draw.integers(0, self.restart_count + 1)))) * count:
+            saved = at * draw.random() ** draw.choice([0.1, 1.0])   # a while ago, or long ago
+            deaths.append((saved, saved + draw.random() * (at - saved), at))
+        marks, position = [place for death in deaths for place in death], 0.0
+        for run, (saved, committed, at) in enumerate([*deaths, (0.0, 0.0, float(count))]):
+            places = [position, at, *(place for place in marks if position <= place <= at)]
+            if self.cut_count:
+                places += (position + draw.random(draw.poisson(self.cut_count)) * (at - position)).tolist()
+            bounds = sorted({_entry(place, starts) for place in places})
+            for first, last in zip(bounds, bounds[1:], strict=False):
+                yield Take(first, last, run=run)
+            if run < len(deaths):
+                first, position = _entry(saved, starts), committed
+                yield Take(first, _entry(committed, starts), silent=True, restored=first, run=run + 1)
+
+
+def _entry(place: float, starts: Sequence[int]) -> int:
+    """The entry of a log that stands at a place: so many steps, and a part of one."""
+    return int(np.interp(place, np.arange(len(starts)), starts))
 
 
 def draw_schedule(topology: Topology, logs: Sequence[SourceLog], seed: int) -> Schedule:
@@ -183,10 +188,11 @@ class _Worker:
     def _reads(self, place: tuple[int, int]) -> Read:
         rows, first = self._rows(place), self._read[place]
         last = min(len(rows), first + int(self._draw.exponential(self._size)) + 1)
-        log = self._logs[place[0]]
-        self._clocks[place].observe(log.stamps[rows[first:last]], int(log.offset[rows[last - 1]]) + 1)
+        log, clock = self._logs[place[0]], self._clocks[place]
+        begin, end = clock.position, int(log.offset[rows[last - 1]]) + 1
+        clock.observe(log.stamps[rows[first:last]], end)
         self._read[place] = last
-        return Read(*place, first, last)
+        return Read(*place, begin, end)
 
     def _promise(self) -> None:
         """What comes next in a partition is stamped at or after this; who has nothing to come may say anything."""

@@ -1,10 +1,10 @@
 """What shards said, as tables that can be held against each other bit for bit.
 
-    kind     a row is about                      its id                          its cells
-    row      a view's row that an event changed  (event, role)                   key, event_time, as_of, seq, features
-    sweep    a view's row that time changed      (key, instant)                  event_time, as_of, seq, features
-    answer   a view's answer to an event         (event, role)                   stamp, event_time, status, as_of, seq, features
-    late     an event too late for a view        (event, role)                   key, event_time, stream_time
+    kind     a row is about                      its id           its cells
+    row      a view's row that an event changed  (event, role)    key, event_time, as_of, seq, features
+    sweep    a view's row that time changed      (key, instant)   event_time, as_of, seq, features
+    answer   a view's answer to an event         (event, role)    stamp, event_time, status, as_of, seq, features
+    late     an event too late for a view        (event, role)    key, event_time, stream_time
 
 Events and keys are numbers (`Numbers`). Cells are 64 bits each: integers, and floats as they are stored, every NaN the
 same one. So equality is equality of bits, and missing rows are rows of one table that the other lacks.
@@ -25,6 +25,7 @@ from headrace.streams.verify_run import Said
 
 KINDS = ("late", "row", "answer", "sweep")   # from cause to effect
 UNKNOWN = -2                                 # the number of an event or a key that is in no log
+ROW, AGAIN = "", "again"                     # of differences that are about more than a cell
 
 Name = tuple[str, int]                       # kind, index of the view
 
@@ -41,15 +42,19 @@ class Table(NamedTuple):
         return Table(self.columns, self.ids[keep], self.cells[keep])
 
 
-class Repeated(NamedTuple):
-    """A row said twice: otherwise than before, or although nobody had died."""
+class Difference(NamedTuple):
+    """One cell that is not what it should be (64 bits each), or a whole row.
+
+    ``column`` is ROW where only one side has the row, the other side is None; and AGAIN where it was said twice in one
+    life of a shard, expected and found are then the same.
+    """
 
     kind: str
     view: int
     id: tuple[int, int]
-    column: str         # "" = the same again
-    before: int
-    now: int
+    column: str
+    expected: int | None
+    found: int | None
 
 
 @dataclass(frozen=True)
@@ -137,8 +142,8 @@ class Teller:
         self._features = [plan.feature_names for plan in topology.stages[stage].views]
         self._numbers, self._event_of = numbers, event_of
 
-    def tables(self, said: Sequence[Said]) -> tuple[dict[Name, Table], list[Repeated]]:
-        """One table per kind and view, and what was said twice."""
+    def tables(self, said: Sequence[Said]) -> tuple[dict[Name, Table], list[Difference]]:
+        """One table per kind and view; and what was said twice, otherwise than before or though nobody had died."""
         parts: dict[Name, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
         for output, shard, run in said:
             for name, ids, cells in self._told(output):
@@ -167,13 +172,13 @@ class Teller:
 
     def _repeated(
         self, name: Name, ids: np.ndarray, cells: np.ndarray, life: np.ndarray, same: np.ndarray
-    ) -> Iterable[Repeated]:
+    ) -> Iterable[Difference]:
         other = cells[same] != cells[same + 1]
         for row in np.flatnonzero(other.any(axis=1) | (life[same] == life[same + 1])).tolist():
             column = int(np.argmax(other[row]))
             before, now = cells[same[row], column], cells[same[row] + 1, column]
-            named = self.columns(name)[column] if other[row].any() else ""
-            yield Repeated(*name, tuple(ids[same[row]].tolist()), named, int(before), int(now))
+            named = self.columns(name)[column] if other[row].any() else AGAIN
+            yield Difference(*name, tuple(ids[same[row]].tolist()), named, int(before), int(now))
 
     def _told(self, output) -> Iterable[tuple[Name, np.ndarray, np.ndarray]]:
         for view, rows in output.rows.items():
