@@ -17,6 +17,7 @@ from typing import Any
 from headrace.features.kernel.limits import NO_CLOCK
 from headrace.features.topology import Topology
 from headrace.models import Pipeline, compile_pipeline
+from headrace.schemas.errors import DeclarationError
 from headrace.streams.errors import EventFileError
 from headrace.streams.event_files import Events
 from headrace.streams.event_streams import open_events
@@ -82,10 +83,14 @@ class Verification:
     ------
     EventFileError
         There are no events of a source, or they cannot be read.
+    DeclarationError
+        The pipeline has no view, or a schema is not known yet.
     """
 
     def __init__(self, pipeline: Pipeline, events: Any = None, events_per_seed: int = EVENTS_PER_SEED) -> None:
         self.name, self.topology = pipeline.name, compile_pipeline(pipeline)
+        if not self.topology.stages:
+            raise DeclarationError(f"pipeline {self.name}: no view is read from the stream, there is nothing to verify")
         self._wire, self._count = Wire(self.topology), events_per_seed
         self._events = None if events is None else read_events_of(self.topology, events)
         self._order = None if self._events is None else in_arrival_order(self._events)

@@ -7,6 +7,7 @@ time, some on the very millisecond and some too late. A grid puts event times on
 events one stamp. Whatever was drawn, the log is then the truth: everything else is held against what it records.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,6 +28,9 @@ PARTITION_COUNTS = (1, 2, 4)   # of a source's topic
 STRIDES = (1, 1, 4, 64)        # of so many events, one is taken: thinned ones reach further than the longest window
 FOLLOWERS = 1000               # a delay is at most the time in which so many events of the source follow
 SENT_AGAIN = 0.02              # of the events of a source
+GRIDS = 0.6                    # of the seeds put event times on a grid
+GRID_PARTS = (1, 2, 3, 5, 10, 60)   # of the greatest common part of the windows
+BESIDE = 0.2                   # of the events on a grid are a millisecond beside it
 HOLES = 0.01                   # of the offsets hold no event: transaction markers, aborted records
 
 
@@ -135,10 +139,12 @@ def _chosen(total: int, count: int, draw: np.random.Generator) -> np.ndarray:
 
 
 def _grid_ms(topology: Topology, draw: np.random.Generator) -> int:
-    """A part of the shortest window, so that events stand on the edges of windows; mostly 1: times as they are."""
-    windows = [feature.window_ms for stage in topology.stages for plan in stage.views for feature in plan.features]
-    shortest = min((window for window in windows if window > 0), default=1)
-    return int(draw.choice([1, 1, max(shortest // int(draw.integers(1, 60)), 1)]))
+    """A common part of windows and lateness, so that events stand on the edges of both; 1 leaves times as they are."""
+    plans = [plan for stage in topology.stages for plan in stage.views]
+    lengths = [f.window_ms for plan in plans for f in plan.features if f.window_ms > 0]
+    common = math.gcd(*lengths, *(plan.lateness_ms for plan in plans)) or 1
+    parts = [part for part in GRID_PARTS if common % part == 0]
+    return common // int(draw.choice(parts)) if draw.random() < GRIDS else 1
 
 
 def _usual_gap_ms(events: Sequence[Events], which: np.ndarray, row: np.ndarray) -> int:
@@ -149,7 +155,8 @@ def _usual_gap_ms(events: Sequence[Events], which: np.ndarray, row: np.ndarray) 
 
 def _log(events: Events, places: np.ndarray, grid_ms: int, tie_ms: int, draw: np.random.Generator) -> SourceLog:
     source, count = events.source, len(places)
-    rows = on_grid(source, events.rows, grid_ms)
+    beside = (draw.random(count) < BESIDE) * draw.choice([-1, 1], count)
+    rows = on_grid(source, events.rows, grid_ms, beside)
     created = -(-events.stamps // tie_ms) * tie_ms
     delayed = draw.random(count) < draw.choice([0.0, 0.02, 0.3])
     arrived = created + np.where(delayed, _delays(source, created, draw), 0)
@@ -191,15 +198,15 @@ def _until_again(source: Source, stamps: np.ndarray, draw: np.random.Generator) 
     return draw.choice([0, 1, keep // 2, keep, keep + 1], len(stamps))
 
 
-def on_grid(source: Source, rows: pa.RecordBatch, grid_ms: int) -> pa.RecordBatch:
-    """Move event times down to multiples of ``grid_ms``; a time that is null stays so."""
+def on_grid(source: Source, rows: pa.RecordBatch, grid_ms: int, beside: np.ndarray) -> pa.RecordBatch:
+    """Move event times down to multiples of ``grid_ms``, or ``beside`` (int[n] ms) them; impossible ones stay."""
     if grid_ms == 1:
         return rows
     place, unit = rows.schema.get_field_index(source.event_time), source.fields[source.event_time].unit
     column = rows.column(place)
     times, valid = int64_of(time_ms(column, unit))
     usable = valid & (times >= MIN_EVENT_TIME) & (times <= MAX_EVENT_TIME)
-    counted = np.where(usable, times - times % grid_ms, 0) * (1000 if unit == "us" else 1)
+    counted = np.where(usable, times - times % grid_ms + beside, 0) * (1000 if unit == "us" else 1)
     moved = pa.array(counted, pa.int64()).cast(column.type)
     return rows.set_column(place, rows.schema.field(place), pc.if_else(pa.array(usable), moved, column))
 

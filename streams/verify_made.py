@@ -116,7 +116,8 @@ class _Maker:
         if constants_:
             near = draw.choice(constants_, count) + draw.integers(-1, 2, count)
             values = np.where(draw.random(count) < 0.5, near, values)
-        return values.astype(np.float32) if node.kind == "float" else values
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32) if node.kind == "float" else values
 
 
 def constants(expression: Expr) -> Iterator[tuple[str, str | float | bool]]:
