@@ -60,7 +60,7 @@ class Looked:
     key: int
     since: int                     # sweeps up to it are not judged
     until: int                     # nor those after it
-    records: frozenset[tuple[int, int]]
+    records: frozenset[tuple[int, int]]   # (event, role)
 
 
 def counts(source: Source, fields: Mapping[str, object], stamp: int) -> bool:
@@ -101,25 +101,24 @@ class NaiveStage:
     def _spec(self) -> Stage:
         return self.topology.stages[self.stage]
 
-    def known(self, key: int) -> list[Known]:
-        """The records of a key that count, in canonical order."""
-        found, text = {}, list(self.numbers.keys)[key]
+    def known(self, key: int) -> tuple[list[Known], frozenset[tuple[int, int]]]:
+        """The records of a key that count, in canonical order; and the (event, role) of those that do not."""
+        found, refused, text = {}, set(), list(self.numbers.keys)[key]
         for binding in self._spec.bindings:
             log = self.logs[binding.source]
             at = np.flatnonzero(self.numbers.records[binding.source, binding.role] == key)
             for row, fields in zip(at.tolist(), self._fields(binding.source, at), strict=True):
-                stamp = int(log.effective[row])
-                if not counts(log.source, fields, stamp) or row in self._repeated(binding.source):
-                    continue
-                if entity_key(binding.fields, fields) != text:
+                stamp, event = int(log.effective[row]), self.numbers.first[binding.source] + row
+                named = entity_key(binding.fields, fields) == text
+                if not named or not counts(log.source, fields, stamp) or row in self._repeated(binding.source):
+                    refused.add((event, binding.role))
                     continue
                 source_key = log.keys[row]
                 record = Record(
                     binding.source, int(log.partition[row]), int(log.offset[row]), binding.role, stamp,
                     None if source_key is None else source_key.decode("latin-1"))
-                event = self.numbers.first[binding.source] + row
                 found[record] = Known(record, event, fields[log.source.event_time], fields)
-        return [found[record] for record in sorted_records(found)]
+        return [found[record] for record in sorted_records(found)], frozenset(refused)
 
     def _fields(self, source: int, at: np.ndarray) -> list[dict]:
         log, spec = self.logs[source], self.topology.sources[source]
