@@ -19,7 +19,7 @@ from headrace.streams.verify_run import Wire, disturbed_run, replayed
 from headrace.streams.verify_schedule import Schedule
 from headrace.streams.verify_tables import Difference, Name, Numbers, Table, Teller
 
-NAIVE_VISITS = 8_000_000   # of an event by the oracle, per seed: about a second
+NAIVE_VISITS = 12_000_000  # of an event by the oracle, per seed: about a second
 SHARE = 6                  # no key gets more than this part of what is left for its stage
 RECORD_VISITS = 1500       # what a record costs besides its visits
 

@@ -126,7 +126,7 @@ def _side(one: Difference, side: int | None, is_float: bool, keys: list[bytes]) 
         return "none" if side is None else "one"
     if is_float:
         value = float(np.array([side], np.int64).view(np.float64)[0])
-        return "null" if math.isnan(value) else f"{value!r} ({value.hex()})"
+        return "null" if math.isnan(value) else repr(value)   # the shortest text that names no other double
     if one.column == "key":
         return keys[side].decode() if side >= 0 else "another key"
     return STATUS_WORDS[side] if one.column == "status" else str(side)
