@@ -23,7 +23,7 @@ NAIVE_VISITS = 12_000_000  # of an event by the oracle, per seed: about a second
 SHARE = 6                  # no key gets more than this part of what is left for its stage
 RECORD_VISITS = 1500       # what a record costs besides its visits
 
-STREAM, REPLAY = "stream", "replay"
+STREAM, REPLAY, BOTH = "stream", "replay", "stream and in the replay"
 
 Looking = Callable[[int, Numbers], list[Stretch]]   # stage, its numbers -> which keys to look at
 
@@ -35,7 +35,7 @@ class Fault(NamedTuple):
     ----------
     stage : int
     which : str
-        STREAM or REPLAY: who is wrong; STREAM also where only the two disagree and the oracle has not looked.
+        STREAM, REPLAY or BOTH: who is wrong; STREAM also where the two disagree and the oracle has not looked.
     difference : Difference
     """
 
@@ -85,10 +85,11 @@ def _judge(
             looked[view].append(replace(one, records=one.records | refused))   # nobody should say anything of those
         counts["keys_oracle"] += 1
     truth = naive_tables([one for some in looked.values() for one in some], Teller(topology, stage, numbers))
-    for which, said in zip((STREAM, REPLAY), tables, strict=True):
-        compared = compare(looked_at(said, looked), truth)
-        counts["values_oracle"] += compared.values * (which == STREAM)
-        checked.faults.extend(Fault(stage, which, one) for one in compared.differences)
+    stream, replay = (compare(looked_at(said, looked), truth) for said in tables)
+    counts["values_oracle"] += stream.values
+    both = {*stream.differences} & {*replay.differences}
+    checked.faults.extend(Fault(stage, BOTH if one in both else STREAM, one) for one in stream.differences)
+    checked.faults.extend(Fault(stage, REPLAY, one) for one in replay.differences if one not in both)
     compared = compare(*tables)
     counts["values_replay"] += compared.values
     told = {(fault.difference.kind, fault.difference.id) for fault in checked.faults if fault.stage == stage}

@@ -27,7 +27,7 @@ NAMED_EVENTS = 20   # of the events that are left
 class Value:
     """One value of one row, as it should be and as it is."""
 
-    where: str       # stream or replay: who is wrong
+    where: str       # who is wrong: stream, replay, or both
     kind: str
     view: str
     feature: str     # a feature, another column of the row, or "" where it is about the whole row
