@@ -4,6 +4,7 @@ The replay has all rows, so everything is held against it. The oracle is slow: i
 ones, as far as `NAIVE_VISITS` go. Where either disagrees, the oracle says what is right.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from headrace.streams.verify_schedule import Schedule
 from headrace.streams.verify_tables import Difference, Name, Numbers, Table, Teller
 
 NAIVE_VISITS = 12_000_000  # of an event by the oracle, per seed: about a second
+ACCEPTED_PER_VISIT = 4     # events that are passed over when another one is accepted
 SHARE = 6                  # no key gets more than this part of what is left for its stage
 RECORD_VISITS = 1500       # what a record costs besides its visits
 
@@ -108,17 +110,19 @@ def some_keys(topology: Topology, seed: int, visits: int = NAIVE_VISITS) -> Look
         weights = np.array([records[key] for key in keys.tolist()], np.float64)
         often = draw.choice(keys, len(keys), replace=False, p=weights / weights.sum())
         order = np.column_stack([often, draw.permutation(keys)]).ravel().tolist()
-        per_event = sum(cost_of(plan) for plan in topology.stages[stage].views)
+        views = topology.stages[stage].views
+        per_event = sum(cost_of(plan) for plan in views)
         left, found = visits // len(topology.stages), []
         for key in dict.fromkeys(order):
-            count = records[key]
-            per_record = count * per_event // 2 + RECORD_VISITS * len(topology.stages[stage].views)
-            length = min(count, left // SHARE // per_record)
-            if length < min(count, 3):
+            # to accept an event the oracle visits those before: of a hot key it gets no further than this
+            reach = min(records[key], math.isqrt(ACCEPTED_PER_VISIT * left // SHARE // len(views)))
+            per_record = reach * per_event // 2 + RECORD_VISITS * len(views)
+            length = min(reach, left // SHARE // per_record)
+            if length < min(records[key], 3):
                 continue
-            first = int(draw.integers(0, count - length + 1))
+            first = int(draw.integers(0, reach - length + 1))
             found.append(Stretch(key, first, first + length))
-            left -= length * per_record
+            left -= length * per_record + reach * reach * len(views) // ACCEPTED_PER_VISIT
         return found
 
     return looking
