@@ -21,6 +21,7 @@ from headrace.streams.cli_reset import reset
 from headrace.streams.cli_status import status
 from headrace.streams.cli_train import train
 from headrace.streams.cli_up import up
+from headrace.streams.cli_verify import verify
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -139,6 +140,7 @@ app.command()(status)
 app.command()(down)
 app.command()(reset)
 app.command()(explain)
+app.command()(verify)
 app.add_typer(dead_letters, name="dead-letters")
 
 if __name__ == "__main__":

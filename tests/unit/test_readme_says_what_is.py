@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from headrace.features.admission import Reason
 from headrace.streams.cli import app
 from headrace.streams.decoding import MAX_EVENT_BYTES, Unread
+from headrace.streams.pytest_plugin import SEED_OPTION, SEEDS_OPTION
 from headrace.streams.settings import Settings
 from tests.readme import ROOT, TEXT, blocks, command_lines, example, section
 from tests.verbs import verbs_of
@@ -41,6 +42,7 @@ def test_every_headrace_command_line_can_be_parsed(line):
 def test_every_option_named_exists():
     commands = [typer.main.get_command(app), *VERBS.values()]   # --install-completion is of no verb
     known = {option for command in commands for parameter in command.params for option in parameter.opts} | {"--help"}
+    known |= {SEED_OPTION, SEEDS_OPTION}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT))
     assert "--keep" in named and named <= known
 
