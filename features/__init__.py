@@ -1,9 +1,31 @@
 """The meaning: what events, entities and windowed features are, and how they are computed. No engine, no clock."""
 
-from headrace.features.aggregations import Count, Last, Max, Mean, Min, Std, Sum
+from headrace.features.aggregations import (
+    Change,
+    Count,
+    DecayedCount,
+    DecayedMean,
+    DecayedSum,
+    First,
+    Last,
+    LastK,
+    Max,
+    Mean,
+    Min,
+    MsSinceFirst,
+    MsSinceLast,
+    Ratio,
+    Share,
+    Std,
+    Sum,
+    Trend,
+)
 from headrace.features.entity import Entity
 from headrace.features.expr import field
 from headrace.features.source import Source
 from headrace.features.view import FeatureView
 
-__all__ = ["Count", "Entity", "FeatureView", "Last", "Max", "Mean", "Min", "Source", "Std", "Sum", "field"]
+__all__ = [
+    "Change", "Count", "DecayedCount", "DecayedMean", "DecayedSum", "Entity", "FeatureView", "First", "Last", "LastK",
+    "Max", "Mean", "Min", "MsSinceFirst", "MsSinceLast", "Ratio", "Share", "Source", "Std", "Sum", "Trend", "field",
+]

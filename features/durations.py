@@ -2,17 +2,43 @@
 
 import re
 
+from headrace.features.kernel.limits import EVENTS_MOST
 from headrace.schemas.errors import DeclarationError
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 MAX_DURATION_MS = 400 * UNITS_MS["d"]  # a year and a month: a key keeps every event of its widest window
 
+_EVENTS = re.compile(r"(\d{1,15}) events?")
 _PATTERN = re.compile(r"(\d{1,15})(ms|s|m|h|d|w)")
 
 
 def is_duration(text: object) -> bool:
     """Whether ``text`` has the form of a duration; its bounds are not judged."""
     return isinstance(text, str) and _PATTERN.fullmatch(text) is not None
+
+
+def is_event_count(text: object) -> bool:
+    """Whether ``text`` has the form of a number of events, like ``"10 events"``; its bounds are not judged."""
+    return isinstance(text, str) and _EVENTS.fullmatch(text) is not None
+
+
+def event_count(text: str, where: str) -> int:
+    """The n of a window of the last n events.
+
+    Raises
+    ------
+    DeclarationError
+        Not from 1 to 10,000.
+
+    Examples
+    --------
+    >>> event_count("10 events", "here")
+    10
+    """
+    count = int(_EVENTS.fullmatch(text).group(1))
+    if not 1 <= count <= EVENTS_MOST:
+        raise DeclarationError(f"{where}: {text} is out of bounds; expected 1 to {EVENTS_MOST} events")
+    return count
 
 
 def duration_ms(text: str, where: str, least_ms: int = 0) -> int:

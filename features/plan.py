@@ -30,11 +30,25 @@ class Agg(enum.IntEnum):
     MAX = 4
     STD = 5
     LAST = 6
+    FIRST = 7
+    LAST_K = 8          # parameter: k, from 1
+    CHANGE = 9
+    MS_SINCE_LAST = 10
+    MS_SINCE_FIRST = 11
+    TREND = 12
+    RATIO = 13          # of two other features: operands
+    DECAYED_COUNT = 14  # parameter: half-life, ms
+    DECAYED_SUM = 15
+    DECAYED_MEAN = 16
 
 
 @dataclass(frozen=True)
 class PlannedFeature:
-    """One feature: ``agg`` of ``column`` over (t - shift_ms - window_ms, t - shift_ms]."""
+    """One feature: ``agg`` of ``column`` over (t - shift_ms - window_ms, t - shift_ms].
+
+    With ``events`` it is over the last so many of the key's events up to t - shift_ms, whatever their age. A ratio has
+    no window of its own; its ``column``, ``window_ms``, ``shift_ms`` and ``events`` name what its operands look at.
+    """
 
     name: str
     agg: Agg
@@ -43,6 +57,8 @@ class PlannedFeature:
     shift_ms: int
     dtype: str      # "long" | "double"
     parameter: float = 0.0  # what tells it from others of its aggregation
+    events: int = 0         # 0 = no such bound; else window_ms is LIFETIME
+    operands: tuple[int, ...] = ()  # of a ratio: numerator and denominator, indices into FoldPlan.computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +77,18 @@ class FoldPlan(ByMeaning):
     features: tuple[PlannedFeature, ...]
     sweep_ms: int = 0  # rows that time changes are refreshed at multiples of it; 0 = never
     exact_events: int = EXACT_EVENTS  # of a key, kept one by one; older ones are held in panes, see kernel/tail.py
+    hidden: tuple[PlannedFeature, ...] = ()  # operands that are no features of the view
 
     @property
     def fields(self) -> frozenset[str]:
         """Event fields the plan reads."""
         expressions = self.columns if self.where is None else (*self.columns, self.where)
         return frozenset().union(*(expression.fields for expression in expressions))
+
+    @property
+    def computed(self) -> tuple[PlannedFeature, ...]:
+        """What the kernel computes: the features, then the hidden operands."""
+        return self.features + self.hidden
 
     @property
     def feature_names(self) -> tuple[str, ...]:

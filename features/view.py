@@ -13,7 +13,8 @@ from headrace.features.fields import BOOLEAN
 from headrace.features.kernel.limits import EXACT_EVENTS, EXACT_EVENTS_MIN
 from headrace.features.names import check_name, did_you_mean
 from headrace.features.nodes import expect
-from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import FoldPlan
+from headrace.features.planning import meaning_of_feature, planned_features
 from headrace.features.source import Source
 from headrace.schemas.errors import DeclarationError
 
@@ -39,7 +40,10 @@ class FeatureView(ByMeaning):
         How long a row stays valid in the Feast store; None = for ever.
     sweep
         How often the rows of keys without events are refreshed: a value that time changes (an event leaves a window) is
-        in the online store with the first multiple of ``sweep`` after it; None = only with the key's next event.
+        in the online store with the first multiple of ``sweep`` after it; None = only with the key's next event. Values
+        that change with every millisecond (time since an event, decayed counts and sums) are refreshed when the key's
+        age, the time since its newest event, has grown by an eighth of itself, at least by ``sweep``: they lag behind
+        by an eighth of the age at most. Decayed ones come to rest after 64 half-lives.
     exact_events
         The most events that are kept one by one of a key (at least 16): its memory cap. While no more than that are
         within reach of the windows, every feature is exact. Past it the oldest half is held in *panes*, sums over a
@@ -47,7 +51,7 @@ class FeatureView(ByMeaning):
         begins: a window of length w is exact over some w' with w <= w' <= 1.0625 w (the declared worst relative tail
         error), a shifted one, or one asked as of an earlier time, over one whose edges lie earlier by at most a 16th
         of their distance from the key's stream time. Nothing later than the upper edge is ever counted. A lifetime
-        stays exact.
+        stays exact. A view with a window of the last n events has no panes: it keeps all events within reach.
 
     Raises
     ------
@@ -89,7 +93,7 @@ class FeatureView(ByMeaning):
         if not isinstance(self.version, int) or isinstance(self.version, bool) or self.version < 1:
             raise DeclarationError(f"{self.name}: version {self.version!r}; expected 1 or more")
         if not self.features or not all(isinstance(feature, Aggregation) for feature in self.features):
-            raise DeclarationError(f"{self.name}: expected features=[…] of Count, Sum, Mean, Min, Max, Std or Last")
+            raise DeclarationError(f"{self.name}: expected features=[…] of Count, Sum, Mean or other aggregations")
         if self.ttl is not None:
             duration_ms(self.ttl, f"{self.name}: ttl", least_ms=1)
         if self.sweep is not None:
@@ -155,11 +159,7 @@ class FeatureView(ByMeaning):
     def meaning_of_rows(self) -> dict:
         """What the rows of this view depend on, as JSON values; independent of the order things were written in."""
         plan = self.plan()
-        features = {
-            f.name: [f.agg.name, None if f.column == EVENTS else plan.columns[f.column].text, f.window_ms, f.shift_ms,
-                     *([f.parameter] if f.parameter else [])]
-            for f in plan.features
-        }
+        features = {feature.name: meaning_of_feature(plan, feature) for feature in plan.features}
         return {
             "uid": self.uid, "entity": self.entity.meaning(), "on": dict(self.on), "features": features,
             "where": None if self.where is None else self.where.text,
@@ -179,36 +179,19 @@ class FeatureView(ByMeaning):
         return ViewInput(self, mapping, as_, lookup, max_ahead)
 
     def plan(self, answer_lateness_ms: int | None = None) -> FoldPlan:
-        """Compile to what the kernel folds; the lateness of answers is the source's own if not given.
-
-        Columns are sorted by their text, features by (column, aggregation, window, shift, name).
-        """
-        scope = self.source.scope(self.name)
-        wanted = [
-            (column.text if column is not None else "", feature.agg, window, column, feature.parameter)
-            for feature in self.features
-            for column in [feature.column(scope)]
-            for window in feature.expand(self.name)
-        ]
-        columns = {text: column for text, _, _, column, _ in wanted if column is not None}
-        index = {text: position for position, text in enumerate(sorted(columns))}
-        wanted.sort(key=lambda w: (w[0], w[1], w[2].window_ms == LIFETIME, w[2].window_ms, w[2].shift_ms, w[2].name))
+        """Compile to what the kernel folds; the lateness of answers is the source's own if not given."""
+        columns, shown, hidden = planned_features(self.features, self.source.scope(self.name), self.name)
         lateness_ms = self.source.allowed_lateness_ms
         return FoldPlan(
             uid=self.uid,
-            columns=tuple(columns[text] for text in index),
+            columns=columns,
             where=self.where,
             lateness_ms=lateness_ms,
             answer_lateness_ms=max(lateness_ms, answer_lateness_ms or 0),
-            features=tuple(
-                PlannedFeature(
-                    window.name, agg, index.get(text, EVENTS), window.window_ms, window.shift_ms,
-                    "long" if agg is Agg.COUNT else "double", parameter,
-                )
-                for text, agg, window, _, parameter in wanted
-            ),
+            features=shown,
             sweep_ms=self.sweep_ms,
             exact_events=self.exact_events,
+            hidden=hidden,
         )
 
 

@@ -147,10 +147,10 @@ def _features(view: FeatureView, feature: Aggregation) -> list[str]:
     what = "events" if feature.input is None else str(feature.input)
     rest = f" where {feature.where}" if feature.where is not None else ""
     rest += f", {feature.shift} earlier" if feature.shift else ""
-    return [
-        f"{window.name}: {feature.agg.name.lower()} of {what}, {f'last {written}' if written else 'lifetime'}{rest}"
-        for window, written in zip(feature.expand(view.name), feature.windows or (None,), strict=True)
-    ]
+    word = feature.agg.name.lower().replace("_", " ")
+    if feature.operands:
+        return [f"{window.name}: {word} {window.span}" for window in feature.expand(view.name)]
+    return [f"{window.name}: {word} of {what}, {window.span}{rest}" for window in feature.expand(view.name)]
 
 
 def _model(model: ModelSpec) -> Table:

@@ -3,7 +3,8 @@
 A stage core puts out a changed row for every event it accepts, with the key's `seq` after it; so the accepted events of
 a key are known, and those up to the seq of an answer are the ones it was computed from. Per feature:
 
-* **events**: how many of them lie in its window, (t - shift - window, t - shift], nulls included;
+* **events**: how many of them lie in its window, (t - shift - window, t - shift], nulls included; of a window of the
+  last n events these;
 * **origin**: the one of those that was accepted last. What the window has lost since by time alone has no origin:
   time is no event. An empty window has none.
 """
@@ -86,6 +87,8 @@ def window_events(feature: PlannedFeature, at_ms: int, rows: np.ndarray, times: 
     until = at_ms - feature.shift_ms
     start = MIN_TIME if feature.window_ms == LIFETIME else until - feature.window_ms
     inside = np.flatnonzero((times > start) & (times <= until))
+    if feature.events:
+        inside = np.sort(inside[np.argsort(times[inside], kind="stable")][-feature.events:])
     newest = inside[np.argsort(times[inside], kind="stable")][-SHOWN_COUNT:]
     return WindowEvents(start, until, len(inside), int(rows[inside[-1]]) if len(inside) else None, rows[newest])
 

@@ -1,8 +1,7 @@
 """How many events."""
 
-from headrace.features.aggregations.declaration import Aggregation
-from headrace.features.durations import is_duration
-from headrace.features.expr import Expr
+from headrace.features.aggregations.declaration import Aggregation, input_or_windows
+from headrace.features.fields import ANY
 from headrace.features.plan import Agg
 
 
@@ -17,10 +16,11 @@ class Count(Aggregation):
     """
 
     agg = Agg.COUNT
+    takes = ANY
+    needs_input = False
 
     def __init__(self, input=None, windows=None, *, shift=None, where=None, name=None) -> None:
-        if windows is None and not isinstance(input, Expr) and (is_duration(input) or isinstance(input, list | tuple)):
-            input, windows = None, input  # no field is called 1h
+        input, windows = input_or_windows(input, windows)
         super().__init__(input, windows, shift=shift, where=where, name=name)
 
     def lift(self, x: float, at: int) -> int:

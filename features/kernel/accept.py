@@ -30,8 +30,9 @@ from headrace.features.kernel.arena import (
 from headrace.features.kernel.aside import is_far, merge_aside, room_aside, set_aside
 from headrace.features.kernel.base import absorb, stage_sums
 from headrace.features.kernel.compiled import inner, leaf
-from headrace.features.kernel.layout import ENDLESS, EXACT, HORIZON, Plan, Work
+from headrace.features.kernel.layout import ENDLESS, EVENTS_KEPT, EXACT, HORIZON, RUNS_MORE, Plan, Work
 from headrace.features.kernel.limits import FAN_OUT_BITS
+from headrace.features.kernel.newer import run_more
 from headrace.features.kernel.panes import room_for_panes
 from headrace.features.kernel.tail import cut, expire, is_old, join_neighbours, older_half, panes_for, take_in
 
@@ -45,6 +46,7 @@ def make_room(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int)
     start, size = state[START], state[SIZE]
     end = start + state[LENGTH]
     expired = rows_until(arena.ts, start, end, stream_time - plan.terms[HORIZON])
+    expired = max(start, expired - plan.terms[EVENTS_KEPT])
     kept = older_half(plan, arena, slot, expired)
     wanted = size_for(end - kept, size)
     if wanted != size and not room_for(arena, wanted):
@@ -75,6 +77,8 @@ def rebuild(plan: Plan, arena: Arena, slot: int) -> None:
     start, end = arena.slots[slot, START], arena.slots[slot, START] + arena.slots[slot, LENGTH]
     if end > start:
         run_from(plan.columns, arena.cells, start, start, end)
+        if plan.terms[RUNS_MORE]:
+            run_more(plan, arena, start, start, end)
         if arena.slots[slot, SIZE] >> FAN_OUT_BITS:
             mark_from(plan.columns, arena, start, end)
 
@@ -92,6 +96,8 @@ def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndar
     write_row(columns, arena, row, event_time, values)
     arena.slots[slot, LENGTH] += 1
     run_from(columns, arena.cells, start, row, end + 1)
+    if plan.terms[RUNS_MORE]:
+        run_more(plan, arena, start, row, end + 1)
     if arena.slots[slot, SIZE] >> FAN_OUT_BITS:
         if row == end:
             mark_last(columns, arena, row)
@@ -123,6 +129,8 @@ def accept_old(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int,
     row = arena.slots[slot, START] + arena.slots[slot, LENGTH]
     write_row(plan.columns, arena, row, event_time, values)
     run_from(plan.columns, arena.cells, row, row, row + 1)
+    if plan.terms[RUNS_MORE]:
+        run_more(plan, arena, row, row, row + 1)
     take_in(plan, arena, work, slot, row, arena.slots[slot, STREAM_TIME])
     arena.slots[slot, SEQ] += 1
     return DONE

@@ -55,6 +55,7 @@ START, LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN, NEWEST, OLDEST, ASIDE_START, ASIDE
 BUMP, NEED = 62, 63                                    # fields of control; 0..61: free lists, by log2 of the size
 PANE_BUMP, PANE_FREE, PANE_SPARE = 64, 65, 66          # first pane never given out; free ones; how many
 NOTHING = -1
+OF_X, OF_SQUARE, OF_T, OF_T_SQUARE, OF_T_X = range(5)  # what is summed of a value: squares are of x * SCALE, t is in ms
 DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW, SWEPT_FULL, PANES_TOO_FEW = range(5)  # how a fold ends; see NEED
 
 
@@ -89,7 +90,7 @@ def new_arena(layout: Layout) -> Arena:
         np.empty(0, np.int64), np.empty(0, np.int64),
         np.zeros((1, 4), np.int64), np.zeros((2, width)), np.zeros((2, parts, PANE_PARTS)),
     )
-    return with_panes(with_slots(with_pool(empty, POOL_MIN), 1), first_pane(layout))
+    return with_panes(with_slots(with_pool(empty, POOL_MIN), 1, len(layout.plan.columns)), first_pane(layout))
 
 
 def first_pane(layout: Layout) -> int:
@@ -114,8 +115,8 @@ def with_pool(arena: Arena, rows: int) -> Arena:
     )
 
 
-def with_slots(arena: Arena, slots: int) -> Arena:
-    """The arena with room for keys 0 .. slots - 1."""
+def with_slots(arena: Arena, slots: int, columns: int) -> Arena:
+    """The arena with room for keys 0 .. slots - 1, of a plan with so many columns."""
     if slots <= len(arena.slots):
         return arena
     known, size = len(arena.slots), max(len(arena.slots), 1)
@@ -125,8 +126,9 @@ def with_slots(arena: Arena, slots: int) -> Arena:
                            parts=_taller(arena.parts, size), due=_taller(arena.due, size, MAX_CLOCK),
                            least=_taller(arena.least, ((size - 1) >> DUE_BITS) + 1, MAX_CLOCK))
     grown.slots[known:, STREAM_TIME] = MIN_TIME
+    held = grown.base[known:, BASE_COUNT:BASE_COUNT + columns * BASE_FIELDS]
     for field, nothing in ((BASE_MIN, np.inf), (BASE_MAX, -np.inf), (BASE_LAST, np.nan), (BASE_LAST_AT, -np.inf)):
-        grown.base[known:, BASE_COUNT + field::BASE_FIELDS] = nothing
+        held[:, field::BASE_FIELDS] = nothing
     return grown
 
 
@@ -252,6 +254,21 @@ def run_on_equal(cells: np.ndarray, start: int, row: int, at: int, value: int) -
     if x == x and (since == 0 or cells[start + since - 1, value] != x):
         since = row - start + 1
     cells[row, at] = since
+
+
+@leaf
+def summand(kind: int, t: float, x: float) -> tuple[float, float]:
+    """What a value x at time t adds to a running sum, as two doubles: nothing is lost."""
+    if kind == OF_X:
+        return x, 0.0
+    if kind == OF_T:
+        return t, 0.0
+    if kind == OF_SQUARE:
+        x *= SCALE
+        t = x
+    elif kind == OF_T_SQUARE:
+        x = t
+    return two_product(t, x)
 
 
 @leaf

@@ -1,21 +1,23 @@
 """Evicted events of keys that have a feature without a window, kept as what can be added to but need not be split.
 
 Per key: how many, and per column how many non-null, least, largest, last and its time, the exact sum and the exact sum
-of squares. Queries never look behind the horizon, so the base is always counted whole. Panes (``panes.py``) keep the
-same of other events, and what is here works on both: ``arena.base[slot]`` may be a row of panes. An exact sum is an
-expansion (see ``expansions.py``); ``compress`` keeps it to about one double per 53 bits between the largest partial sum
-and the last bit of the smallest input, 20 doubles for all that limits.py lets through (squares: 38), 2 or 3 for usual
-numbers. Eviction is in two steps, because it may turn out that the sums need more doubles than there are:
-``stage_sums`` touches only scratch memory, ``absorb`` then cannot fail.
+of squares; where a feature needs them the sums of a trend, the first and some of the newest values (``ordered.py``) and
+decayed sums (``decay.py``), too. Queries never look behind the horizon, so the base is always counted whole. Panes
+(``panes.py``) keep the same of other events, and what is here works on both: ``arena.base[slot]`` may be a row of
+panes. An exact sum is an expansion (see ``expansions.py``); ``compress`` keeps it to about one double per 53 bits
+between the largest partial sum and the last bit of the smallest input, 20 doubles for all that limits.py lets through
+(squares: 38), 2 or 3 for usual numbers. Eviction is in two steps, because it may turn out that the sums need more
+doubles than there are: ``stage_sums`` touches only scratch memory, ``absorb`` then cannot fail.
 """
 
 import numpy as np
 
-from headrace.features.kernel.arena import NEED, Arena, running
+from headrace.features.kernel.arena import NEED, OF_SQUARE, OF_T, OF_T_X, OF_X, Arena, running, summand
 from headrace.features.kernel.compiled import inner, leaf
-from headrace.features.kernel.exact import SCALE
-from headrace.features.kernel.expansions import compress, grow, two_product
+from headrace.features.kernel.decay import absorb_decays, merge_decays
+from headrace.features.kernel.expansions import compress, grow
 from headrace.features.kernel.layout import (
+    ABSENT,
     BASE_COUNT,
     BASE_FIELDS,
     BASE_LAST,
@@ -23,17 +25,23 @@ from headrace.features.kernel.layout import (
     BASE_MAX,
     BASE_MIN,
     BASE_PRESENT,
+    FIRST,
     HIGH,
+    KEPT,
     LOSSY,
     LOW,
     LOWEST,
     PARTS,
     SQUARES,
+    SUM_FIELDS,
     SUMS,
+    TREND,
+    TREND_PARTS,
     VALUE,
     Plan,
     Work,
 )
+from headrace.features.kernel.ordered import absorb_order, absorb_ordered
 
 
 @inner
@@ -46,27 +54,48 @@ def gather(arena: Arena, slot: int, part: int, terms: np.ndarray) -> int:
     return n
 
 
+@leaf
+def place_of_sum(columns: np.ndarray, c: int, kind: int) -> tuple[int, int]:
+    """Where a kind of sum of column ``c`` is: offset in the cells, expansion in the base; ABSENT twice if nowhere."""
+    if kind == OF_X:
+        return columns[c, SUMS], columns[c, PARTS]
+    if kind == OF_SQUARE:
+        at = columns[c, SQUARES]
+        return at, (columns[c, PARTS] + 1 if at >= 0 else ABSENT)
+    at, nth = columns[c, TREND], kind - OF_T
+    return (at + SUM_FIELDS * nth, columns[c, TREND_PARTS] + nth) if at >= 0 else (ABSENT, ABSENT)
+
+
 @inner
-def stage_sum(arena: Arena, work: Work, slot: int, part: int, at: int, value: int, squared: bool, start: int,
-              begin: int, end: int) -> int:
-    """Exact sum ``part`` with rows [begin, end) added, in ``work.terms[part]``; returns its length."""
-    terms, cells = work.terms[part], arena.cells
-    n = gather(arena, slot, part, terms)
-    if running(cells, start, end, at + LOSSY) == running(cells, start, begin, at + LOSSY):
+def sum_into(arena: Arena, slot: int, part: int, kind: int, at: int, value: int, start: int, low: int, high: int,
+             terms: np.ndarray) -> int:
+    """Exact sum over rows [low, high), and expansion ``part`` of the base unless ABSENT, into ``terms``; its length.
+
+    It is what has run up at offset ``at`` in between or, if an addition was lossy, summed from the values anew.
+    """
+    cells = arena.cells
+    n = gather(arena, slot, part, terms) if part >= 0 else 0
+    if running(cells, start, high, at + LOSSY) == running(cells, start, low, at + LOSSY):
         for term in (HIGH, LOW, LOWEST):
-            n = grow(terms, n, running(cells, start, end, at + term))
-            n = grow(terms, n, -running(cells, start, begin, at + term))
+            n = grow(terms, n, running(cells, start, high, at + term))
+            n = grow(terms, n, -running(cells, start, low, at + term))
     else:
-        for row in range(begin, end):
+        for row in range(low, high):
             x = cells[row, value]
-            if x == x and squared:
-                square, rest = two_product(x * SCALE, x * SCALE)
-                n = grow(terms, n, square)
-                n = grow(terms, n, rest)
-            elif x == x:
-                n = grow(terms, n, x)
-    work.lengths[part] = compress(terms, n)
-    return work.lengths[part]
+            if x == x:
+                product, rest = summand(kind, float(arena.ts[row]), x)
+                n = grow(terms, n, product)
+                if rest != 0.0:
+                    n = grow(terms, n, rest)
+    return n
+
+
+@inner
+def stage_sum(arena: Arena, work: Work, slot: int, part: int, kind: int, at: int, value: int, start: int, begin: int,
+              end: int) -> None:
+    """Exact sum ``part`` with rows [begin, end) added, in ``work.terms[part]``."""
+    n = sum_into(arena, slot, part, kind, at, value, start, begin, end, work.terms[part])
+    work.lengths[part] = compress(work.terms[part], n)
 
 
 @inner
@@ -74,11 +103,10 @@ def stage_sums(plan: Plan, arena: Arena, work: Work, slot: int, start: int, begi
     """Stage the eviction of rows [begin, end) of the chunk at ``start``; False if ``arena.parts`` must be wider
     (control[NEED] doubles)."""
     for c in range(plan.columns.shape[0]):
-        part, value, squares = plan.columns[c, PARTS], plan.columns[c, VALUE], plan.columns[c, SQUARES]
-        if part >= 0:
-            stage_sum(arena, work, slot, part, plan.columns[c, SUMS], value, False, start, begin, end)
-        if squares >= 0:
-            stage_sum(arena, work, slot, part + 1, squares, value, True, start, begin, end)
+        for kind in range(OF_X, OF_T_X + 1):
+            at, part = place_of_sum(plan.columns, c, kind)
+            if part >= 0:
+                stage_sum(arena, work, slot, part, kind, at, plan.columns[c, VALUE], start, begin, end)
     return fits(arena, work)
 
 
@@ -122,26 +150,34 @@ def absorb(plan: Plan, arena: Arena, work: Work, slot: int, start: int, end: int
         for row in range(start, end):
             x = cells[row, value]
             if x == x:
+                if plan.columns[c, FIRST] >= 0 or plan.columns[c, KEPT] > 0:
+                    absorb_order(plan.columns, base, c, x, float(arena.ts[row]))
                 base[at + BASE_PRESENT] += 1.0
                 base[at + BASE_MIN] = min(base[at + BASE_MIN], x)
                 base[at + BASE_MAX] = max(base[at + BASE_MAX], x)
                 if arena.ts[row] >= base[at + BASE_LAST_AT]:
                     base[at + BASE_LAST], base[at + BASE_LAST_AT] = x, arena.ts[row]
+    if plan.decays.shape[0] > 0:
+        absorb_decays(plan.columns, plan.decays, arena.ts, cells, base, start, end)
     store_staged(arena, work, slot)
 
 
 @inner
-def absorb_merged(columns: np.ndarray, arena: Arena, work: Work, slot: int, other: np.ndarray) -> None:
+def absorb_merged(plan: Plan, arena: Arena, work: Work, slot: int, other: np.ndarray) -> None:
     """Add another row, whose sums are staged, to the base of ``slot``."""
     base = arena.base[slot]
     base[0] += other[0]
-    for c in range(columns.shape[0]):
+    for c in range(plan.columns.shape[0]):
         at = BASE_COUNT + BASE_FIELDS * c
+        if plan.columns[c, FIRST] >= 0 or plan.columns[c, KEPT] > 0:
+            absorb_ordered(plan.columns, base, c, other)
         base[at + BASE_PRESENT] += other[at + BASE_PRESENT]
         base[at + BASE_MIN] = min(base[at + BASE_MIN], other[at + BASE_MIN])
         base[at + BASE_MAX] = max(base[at + BASE_MAX], other[at + BASE_MAX])
         if other[at + BASE_LAST_AT] >= base[at + BASE_LAST_AT]:
             base[at + BASE_LAST], base[at + BASE_LAST_AT] = other[at + BASE_LAST], other[at + BASE_LAST_AT]
+    if plan.decays.shape[0] > 0:
+        merge_decays(plan.decays, base, other)
     store_staged(arena, work, slot)
 
 
@@ -155,6 +191,8 @@ def clear(columns: np.ndarray, arena: Arena, slot: int) -> None:
         base[at + BASE_PRESENT] = 0.0
         base[at + BASE_MIN], base[at + BASE_MAX] = np.inf, -np.inf
         base[at + BASE_LAST], base[at + BASE_LAST_AT] = np.nan, -np.inf
+    for i in range(BASE_COUNT + BASE_FIELDS * columns.shape[0], base.size):
+        base[i] = 0.0
     for part in range(parts.shape[0]):
         for i in range(parts.shape[1]):
             parts[part, i] = 0.0

@@ -58,7 +58,7 @@ def beside(plan: Plan, arena: Arena, work: Work, slot: int, f: int) -> int:
         clear(plan.columns, in_panes(arena), scratch)
         if lower < 0:
             stage_merged(in_panes(arena), work, scratch, arena.parts[slot])
-            absorb_merged(plan.columns, in_panes(arena), work, scratch, arena.base[slot])
+            absorb_merged(plan, in_panes(arena), work, scratch, arena.base[slot])
         add_panes(plan, arena, work, scratch, first, until)
         if begin < end:
             add_rows(plan, arena, work, scratch, arena.slots[slot, ASIDE_START], begin, end)

@@ -15,6 +15,9 @@ from numba import njit
 # over the state, some 100 machine words, costs more than what they do.
 inner = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
+# What a leaf calls is inlined by force with it, and so on down, unless it says that it is not: large and rare.
+aside = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=False)
+
 leaf = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 
 

@@ -80,7 +80,7 @@ def _kernel():
                 out.applied[i] = True
                 arena.slots[key, SHOWN] = arena.slots[key, STREAM_TIME]
                 evaluate(plan, arena, work, key, arena.slots[key, SHOWN], out.rows[i])
-                book(plan, arena, work, key, passed[i])
+                book(plan, arena, work, key, out.rows[i], passed[i])
             stream_time = arena.slots[key, STREAM_TIME]
             out.stream_time[i], out.seq[i] = stream_time, arena.slots[key, SEQ]
             if flags[i] & QUERY and at >= stream_time - plan.terms[ANSWER_LATENESS]:
@@ -129,7 +129,7 @@ class ViewState:
     def __init__(self, plan: FoldPlan) -> None:
         self.plan = plan
         self._layout = layout_of(plan)
-        self._work = work_for(self._layout)
+        self._work = work_for(self._layout, len(plan.features))
         self._arena = new_arena(self._layout)
         self._known = 0  # slots seen so far: 0 .. known - 1
         self._buffer, self._swept = new_swept(SWEPT_COUNT, len(plan.features)), []
@@ -179,7 +179,7 @@ class ViewState:
                      np.full((n, width), np.nan), np.full((n, width), np.nan))
         if n:
             self._known = max(self._known, int(slot.max()) + 1)
-            self._arena = with_slots(self._arena, self._known)
+            self._arena = with_slots(self._arena, self._known, len(self.plan.columns))
         run, begin = _kernel()[0], 0
         while begin < n:
             status, begin = run(begin, slot, event_time, flags, values, passed, self._layout.plan, self._arena,
@@ -273,7 +273,8 @@ class ViewState:
         starts = np.zeros(known, np.int64)
         starts[by_size] = np.cumsum(sizes[by_size]) - sizes[by_size]
         bump = int(sizes.sum())
-        arena = with_parts(with_pool(with_slots(self._arena, known), bump), arrays["parts"].shape[2])
+        arena = with_pool(with_slots(self._arena, known, len(self.plan.columns)), bump)
+        arena = with_parts(arena, arrays["parts"].shape[2])
         arena.slots[:known, START], arena.slots[:known, LENGTH:SHOWN + 1] = starts, arrays["slots"][:, :-1]
         arena.due[:known] = arrays["due"]
         arena.least[:] = np.minimum.reduceat(arena.due, np.arange(0, len(arena.due), 1 << DUE_BITS))

@@ -4,11 +4,13 @@ import math
 from typing import NamedTuple
 
 from headrace.features.kernel.arena import new_arena
-from headrace.features.kernel.layout import HORIZON, layout_of
+from headrace.features.kernel.layout import DECAYING, HORIZON, layout_of
 from headrace.features.kernel.limits import CHUNK_MIN, TAIL_BITS
 from headrace.features.plan import LIFETIME, FoldPlan, PlannedFeature
 
 TAIL_ERROR = 2.0**-TAIL_BITS  # how much too long a window may be past the cap, as a part of its length
+
+CANCELLING = "exact unless its terms cancel to less than 2**-90 of their size"
 
 
 class Footprint(NamedTuple):
@@ -37,6 +39,17 @@ def footprint_of(plan: FoldPlan) -> Footprint:
     return Footprint(key, event, pane * math.ceil(math.log(horizon) / math.log1p(TAIL_ERROR)))
 
 
+def bounds_of(plan: FoldPlan) -> dict[str, str]:
+    """How exact every feature is; a ratio is as exact as both operands, a view with a window of events has no panes."""
+    if any(each.events for each in plan.computed):
+        return {each.name: CANCELLING if each.agg in DECAYING else "exact" for each in plan.features}
+    bounds = [bound_of(each, plan.exact_events) for each in plan.computed]
+    return {
+        each.name: " / ".join(dict.fromkeys(bounds[operand] for operand in each.operands)) or bounds[f]
+        for f, each in enumerate(plan.features)
+    }
+
+
 def bound_of(feature: PlannedFeature, exact_events: int) -> str:
     """How exact a feature is, in words; see ``panes.py``.
 
@@ -45,7 +58,7 @@ def bound_of(feature: PlannedFeature, exact_events: int) -> str:
     'exact up to 65,536 events per key, then tail +6.25 %'
     """
     if feature.window_ms == LIFETIME and not feature.shift_ms:
-        return "exact"
+        return CANCELLING if feature.agg in DECAYING else "exact"
     error = f"{100 * TAIL_ERROR:g} %"
     then = f"edges earlier by up to {error} of their age" if feature.shift_ms else f"tail +{error}"
     return f"exact up to {exact_events:,} events per key, then {then}"

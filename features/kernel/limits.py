@@ -21,3 +21,7 @@ ASIDE_ROWS = 128         # events set aside per key, a power of two: a window re
 EXACT_EVENTS = 65_536    # events a key keeps one by one, unless its view says otherwise: 13 MB with one summed column
 EXACT_EVENTS_MIN = 16    # fewer save nothing: a pane takes as much memory as ten events
 TAIL_BITS = 4            # panes of age a are at most a / 16 wide: some 160 a key; a window's tail is 6.25 % too long
+AGE_SHIFT = 3            # a value that moves with time is refreshed when the key's age has grown by 2**-3 of itself
+DECAYED_MOST = 64        # half-lives after which a decayed value is no longer refreshed: it is below 2**-64 of itself
+LAST_MOST = 100          # k of the k-th newest value: a key of a lifetime keeps so many evicted values
+EVENTS_MOST = 10_000     # n of a window of the last n events: a key never evicts them

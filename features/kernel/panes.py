@@ -99,7 +99,7 @@ def add_row(plan: Plan, arena: Arena, work: Work, row: int, other: int) -> None:
     """Add a row of panes to another."""
     held = in_panes(arena)
     stage_merged(held, work, row, held.parts[other])
-    absorb_merged(plan.columns, held, work, row, held.base[other])
+    absorb_merged(plan, held, work, row, held.base[other])
 
 
 @inner

@@ -9,6 +9,11 @@ An event that leaves a window, or enters a shifted one, changes features without
 
 A pane leaves and enters windows as a whole, with its last event.
 
+Values that change with every millisecond (time since an event, decayed sums) would be due for ever. A key that has one
+is due again when its age, the time since its stream time, has grown by an eighth, and by a step at least. So a row
+lags behind by an eighth of the age at most, and a quiet key costs some six rows per doubling of its age. Decayed sums
+stop after 64 half-lives, times since an event when the event has left its window.
+
 Nobody looks at keys in between: before a key's next event, and when a batch is through, the instants that have passed
 by then are made up for, one by one (``catch_up``). A key's sweeps depend on that key alone, so this gives the rows that
 a sweep over all keys at every instant would give. ``arena.least`` bounds 256 keys each: where nothing is due is passed
@@ -32,14 +37,15 @@ from headrace.features.kernel.arena import (
 from headrace.features.kernel.beside import has_tail
 from headrace.features.kernel.compiled import inner
 from headrace.features.kernel.folded import Swept
-from headrace.features.kernel.layout import SWEEP, Plan, Work
-from headrace.features.kernel.limits import DUE_BITS, MAX_CLOCK
+from headrace.features.kernel.layout import MOVES, SWEEP, Plan, Work
+from headrace.features.kernel.limits import AGE_SHIFT, DUE_BITS, MAX_CLOCK
+from headrace.features.kernel.newer import moves
 from headrace.features.kernel.panes import LAST
 from headrace.features.kernel.windows import evaluate
 
 
 @inner
-def book(plan: Plan, arena: Arena, work: Work, slot: int, passed: int) -> None:
+def book(plan: Plan, arena: Arena, work: Work, slot: int, row: np.ndarray, passed: int) -> None:
     """Enter when ``slot`` is due, after ``evaluate`` of its row; instants up to ``passed`` have been."""
     step = plan.terms[SWEEP]
     if step == 0:
@@ -54,6 +60,11 @@ def book(plan: Plan, arena: Arena, work: Work, slot: int, passed: int) -> None:
             due = min(due, arena.spans[work.after[e], LAST] + plan.edges[e])
         if more and work.aside[e] < end_aside:
             due = min(due, arena.ts[work.aside[e]] + plan.edges[e])
+    if plan.terms[MOVES]:
+        shown = arena.slots[slot, SHOWN]
+        age = shown - arena.slots[slot, STREAM_TIME]
+        if moves(plan, work, row, age):
+            due = min(due, shown + max(step, age >> AGE_SHIFT))
     if due < MAX_CLOCK:
         due = max(due + -due % step, passed - passed % step + step)
     arena.due[slot] = due
@@ -82,7 +93,7 @@ def catch_up(plan: Plan, arena: Arena, work: Work, slot: int, until: int, out: S
                 work.swept[0] = i + 1
                 break
         state[SHOWN] = at
-        book(plan, arena, work, slot, instant)
+        book(plan, arena, work, slot, out.rows[i], instant)
     return DONE
 
 

@@ -55,7 +55,7 @@ def expire(plan: Plan, arena: Arena, work: Work, slot: int, horizon: int) -> int
         if plan.terms[ENDLESS]:
             if not stage_merged(arena, work, slot, arena.pane_parts[2 * pane]):
                 return PARTS_TOO_NARROW
-            absorb_merged(plan.columns, arena, work, slot, arena.pane_base[2 * pane])
+            absorb_merged(plan, arena, work, slot, arena.pane_base[2 * pane])
         free_pane(arena, slot, pane)
         pane = arena.slots[slot, OLDEST]
     return DONE

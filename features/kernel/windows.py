@@ -9,17 +9,20 @@ aside what ``beside.py`` finds there:
   anew, exactly;
 * min and max read single rows at the ends, then blocks, then blocks of blocks;
 * last is the row at which the running non-null count reached its final value, unless the other row has a later one;
-* std is in ``spread.py``.
+* std is in ``spread.py``, trend in ``trend.py``, what else is found by order in ``ordered.py``, decayed sums, which run
+  on for ever, in ``decay.py``;
+* a window of the last n events covers n rows; a ratio divides two others when they are done.
 """
 
 import numpy as np
 
-from headrace.features.kernel.arena import LENGTH, START, Arena, rows_until, running
-from headrace.features.kernel.base import gather
+from headrace.features.kernel.arena import LENGTH, OF_X, START, Arena, rows_until, running
+from headrace.features.kernel.base import sum_into
 from headrace.features.kernel.beside import beside, has_tail, seek
 from headrace.features.kernel.compiled import inner, leaf
-from headrace.features.kernel.expansions import difference, grow, rounded
+from headrace.features.kernel.expansions import difference, rounded
 from headrace.features.kernel.layout import (
+    ABSENT,
     AGG,
     BASE_COUNT,
     BASE_FIELDS,
@@ -29,13 +32,17 @@ from headrace.features.kernel.layout import (
     BASE_MIN,
     BASE_PRESENT,
     COLUMN,
+    EVENTS,
     EXTREMES,
     HIGH,
     LOSSY,
     LOW,
     LOWER,
     LOWEST,
+    ONE,
+    OTHER,
     PARTS,
+    RATIOS,
     SUMS,
     UPPER,
     VALUE,
@@ -43,28 +50,22 @@ from headrace.features.kernel.layout import (
     Work,
 )
 from headrace.features.kernel.limits import FAN_OUT_BITS, LEVELS
+from headrace.features.kernel.newer import newer, ratio
+from headrace.features.kernel.ordered import last
 from headrace.features.kernel.panes import in_panes
 from headrace.features.kernel.spread import std
 from headrace.features.plan import Agg
 
-COUNT, SUM, MEAN, MIN, MAX, STD, LAST = (int(agg) for agg in Agg)
+COUNT, SUM, MEAN, MIN, MAX, STD, LAST = (int(agg) for agg in tuple(Agg)[:7])
+RATIO, DECAYED_COUNT = int(Agg.RATIO), int(Agg.DECAYED_COUNT)
 
 
 @inner
 def exact_total(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, start: int, low: int, high: int,
                 terms: np.ndarray) -> float:
-    """``total`` when it takes more than an addition: of what has run up in between, or of the values themselves."""
-    cells, at = arena.cells, plan.columns[c, SUMS]
-    n = gather(arena, slot, plan.columns[c, PARTS], terms) if endless else 0
-    if running(cells, start, high, at + LOSSY) == running(cells, start, low, at + LOSSY):
-        for term in (HIGH, LOW, LOWEST):
-            n = grow(terms, n, running(cells, start, high, at + term))
-            n = grow(terms, n, -running(cells, start, low, at + term))
-    else:
-        for row in range(low, high):
-            x = cells[row, plan.columns[c, VALUE]]
-            if x == x:
-                n = grow(terms, n, x)
+    """``total`` when it takes more than an addition."""
+    part = plan.columns[c, PARTS] if endless else ABSENT
+    n = sum_into(arena, slot, part, OF_X, plan.columns[c, SUMS], plan.columns[c, VALUE], start, low, high, terms)
     return rounded(terms, n)
 
 
@@ -119,22 +120,6 @@ def least(arena: Arena, value: int, sign: float, j: int, low: int, high: int) ->
 
 
 @leaf
-def last(cells: np.ndarray, start: int, value: int, low: int, high: int) -> int:
-    """The last row of [low, high) whose value is not null; -1 if there is none."""
-    present = running(cells, start, high, value + 1)
-    if present == running(cells, start, low, value + 1):
-        return -1
-    high -= 1
-    while low < high:  # the first row at which the count of non-nulls is final
-        middle = (low + high) >> 1
-        if cells[middle, value + 1] < present:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@leaf
 def extreme(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, largest: bool, low: int, high: int) -> float:
     """Min or max of column ``c``; NaN if there is no value."""
     sign, j, field = (-1.0, 1, BASE_MAX) if largest else (1.0, 0, BASE_MIN)
@@ -146,7 +131,7 @@ def extreme(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, largest:
 
 @leaf
 def feature(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int, low: int, high: int,
-            endless: bool) -> float:
+            endless: bool, at: int) -> float:
     """Feature ``f`` over rows [low, high) of the chunk at ``start``."""
     agg, c = plan.features[f, AGG], plan.features[f, COLUMN]
     if c < 0:
@@ -167,9 +152,10 @@ def feature(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int,
         if endless and (row < 0 or arena.base[slot, base + BASE_LAST_AT] >= arena.ts[row]):
             return arena.base[slot, base + BASE_LAST]
         return arena.cells[row, value] if row >= 0 else np.nan
-    if agg == STD and n >= 2:
-        return std(plan, arena, work, slot, c, endless, start, low, high, n)
-    return np.nan
+    if agg == STD:
+        return std(plan, arena, work, slot, c, endless, start, low, high, n) if n >= 2 else np.nan
+    return np.nan if n == 0 and agg < DECAYED_COUNT else newer(
+        plan, arena, work, slot, f, start, low, high, endless, n, at)
 
 
 @inner
@@ -185,10 +171,22 @@ def evaluate(plan: Plan, arena: Arena, work: Work, slot: int, at: int, out: np.n
     if more:
         seek(plan, arena, work, slot, at)
     for f in range(plan.features.shape[0]):
-        lower = plan.features[f, LOWER]
+        if plan.features[f, AGG] == RATIO:
+            continue
+        lower, high, events = plan.features[f, LOWER], work.at[plan.features[f, UPPER]], plan.features[f, EVENTS]
         low = start if lower < 0 else work.at[lower]
-        row, endless = slot, lower < 0
+        row, endless = slot, lower < 0 and events == 0
+        if events > 0:
+            low = max(start, high - events)
         if more:
             row = beside(plan, arena, work, slot, f)
             endless = row >= 0
-        out[f] = feature(plan, held, work, row, f, start, low, work.at[plan.features[f, UPPER]], endless)
+        value = feature(plan, held, work, row, f, start, low, high, endless, at)
+        if f < out.size:
+            out[f] = value
+        else:
+            work.hidden[f - out.size] = value
+    if plan.terms[RATIOS]:
+        for f in range(out.size):
+            if plan.features[f, AGG] == RATIO:
+                out[f] = ratio(out, work.hidden, plan.features[f, ONE], plan.features[f, OTHER])

@@ -6,10 +6,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.features import Count, Last, Max, Mean, Min, Std, Sum
-from headrace.features.kernel.oracle import AGGREGATIONS
+from headrace.features import (
+    Change,
+    Count,
+    DecayedCount,
+    DecayedMean,
+    DecayedSum,
+    First,
+    Last,
+    LastK,
+    Max,
+    Mean,
+    Min,
+    MsSinceFirst,
+    MsSinceLast,
+    Ratio,
+    Share,
+    Std,
+    Sum,
+    Trend,
+)
+from headrace.features.kernel.oracle import AGGREGATIONS, OF_EVENTS, ratio, value_of
+from headrace.features.plan import Agg
 
-ALL = [each("x", "1h") for each in (Count, Last, Max, Mean, Min, Std, Sum)]
+ALL = [
+    *(each("x", "1h") for each in (Change, Count, First, Last, Max, Mean, Min, MsSinceFirst, MsSinceLast, Share, Std,
+                                   Sum, Trend)),
+    *(each("x", half_life="3s") for each in (DecayedCount, DecayedMean, DecayedSum)),
+    LastK("x", 3, "1h"), Ratio(Sum("x", "1h"), Last("x", "1h")),
+]
 numbers = st.one_of(st.integers(-9, 9).map(float), st.floats(-(2.0**400), 2.0**400).map(lambda x: x + 0.0))
 
 
@@ -25,6 +50,12 @@ def merged(aggregation, events, cuts):
     return whole
 
 
+def expected(aggregation, events, at):
+    if aggregation.operands:
+        return ratio(*(expected(operand, events, at) for operand in aggregation.operands))
+    return value_of(aggregation.agg, events, at, aggregation.parameter)
+
+
 def same(a, b):
     return a == b or (math.isnan(a) and math.isnan(b))
 
@@ -33,14 +64,14 @@ def same(a, b):
 @given(values=st.lists(numbers, min_size=1, max_size=30), cuts=st.lists(st.integers(0, 30), max_size=3))
 def test_merged_parts_give_what_the_oracle_says_of_the_whole(aggregation, values, cuts):
     events = [(x, 1000 * at) for at, x in enumerate(values)]
-    found = aggregation.result(merged(aggregation, events, cuts), events[-1][1])
-    assert same(found, float(AGGREGATIONS[aggregation.agg](values)))
+    now = events[-1][1] + 700
+    assert same(aggregation.result(merged(aggregation, events, cuts), now), expected(aggregation, events, now))
 
 
 @pytest.mark.parametrize("aggregation", ALL, ids=lambda each: type(each).__name__)
 def test_of_no_event_it_says_what_the_oracle_says(aggregation):
-    assert same(aggregation.of_nothing, float(AGGREGATIONS[aggregation.agg]([])))
+    assert same(aggregation.of_nothing, expected(aggregation, [], 1000))
 
 
 def test_none_is_left_out():
-    assert {each.agg for each in ALL} == set(AGGREGATIONS)
+    assert {each.agg for each in ALL} == {*AGGREGATIONS, *OF_EVENTS, Agg.RATIO} == set(Agg)

@@ -4,16 +4,21 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import Folded
+from headrace.features.kernel.layout import DECAYING
 from headrace.features.kernel.oracle import OracleView
-from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import LIFETIME, Agg, FoldPlan, PlannedFeature
+from tests.planned import plans
 
 LEAST, MOST = 2.0**-400, math.nextafter(2.0**500, 0)
 NULL = math.nan
+DECLARED = 2.0**-90  # of the sum of magnitudes
+PARAMETERS = {Agg.LAST_K: 3.0} | dict.fromkeys(DECAYING, 450.0)
 families = st.sampled_from([
     st.integers(-9, 9).map(float),
     st.decimals(-1000, 1000, places=2).map(float),
@@ -35,15 +40,8 @@ class Case(NamedTuple):
 @st.composite
 def cases(draw, longest=120):
     columns = draw(st.integers(0, 2))
-    counted = st.builds(PlannedFeature, st.just("f"), st.just(Agg.COUNT), st.just(EVENTS),
-                        st.sampled_from([LIFETIME, 1, 3, 10, 40]), st.sampled_from([0, 0, 1, 7]), st.just("long"))
-    computed = st.builds(PlannedFeature, st.just("f"), st.sampled_from(Agg), st.integers(0, columns - 1),
-                         st.sampled_from([LIFETIME, 1, 3, 10, 40, 100]), st.sampled_from([0, 0, 1, 7]),
-                         st.just("double")) if columns else counted
-    features = draw(st.lists(st.one_of(counted, computed, computed), min_size=1, max_size=12))
     lateness_ms = draw(st.sampled_from([0, 2, 10, 60]))
-    plan = FoldPlan("v.v1", (None,) * columns, None, lateness_ms, lateness_ms + draw(st.sampled_from([0, 5, 100])),
-                    tuple(features))
+    plan = draw(plans(columns, lateness_ms, lateness_ms + draw(st.sampled_from([0, 5, 100]))))
     # Time goes on by steps, now and then a record falls back; Hypothesis shrinks both to 0, so ties are common.
     n = draw(st.integers(1, longest))
     steps = draw(st.lists(st.integers(0, 4), min_size=n, max_size=n))
@@ -75,19 +73,61 @@ def assert_same(actual, expected):
             np.testing.assert_array_equal(np.signbit(a) & ~np.isnan(a), np.signbit(b) & ~np.isnan(b), err_msg=name)
 
 
-@settings(max_examples=300, deadline=None)
+def within_the_declared_bound(case, actual, expected):
+    """``actual`` with the oracle's decayed sums and means where terms of both signs have cancelled: see decay.py."""
+    slot, event_time, flags, values = case.records
+    sizes = OracleView(case.plan).fold(slot, event_time, flags, np.abs(values))
+    decaying = np.array([feature.agg in DECAYING for feature in case.plan.features])
+    taken = [np.where(decaying & (np.abs(a - b) <= DECLARED * size), b, a) for a, b, size in (
+        (actual.answers, expected.answers, sizes.answers), (actual.rows, expected.rows, sizes.rows))]
+    return actual._replace(answers=taken[0], rows=taken[1])
+
+
+@settings(max_examples=200, deadline=None)
 @given(cases())
 def test_every_feature_has_the_oracles_bits(case):
     state = ViewState(case.plan)
-    assert_same(joined([state.fold(*batch) for batch in batches(case)]), OracleView(case.plan).fold(*case.records))
+    actual = joined([state.fold(*batch) for batch in batches(case)])
+    expected = OracleView(case.plan).fold(*case.records)
+    if (values_of(actual) != values_of(expected)).any():
+        actual = within_the_declared_bound(case, actual, expected)
+    assert_same(actual, expected)
+
+
+def values_of(folded):
+    return np.nan_to_num(np.stack([folded.answers, folded.rows]), nan=-1.5)
+
+
+@pytest.mark.parametrize("events", [
+    [(-1.0, 0), (2.0**53, 3_600_000)],                                # 2**53 + 1: a midpoint
+    [(-1.0, 0), (2.0**53 + 2, 3_600_000)],
+    [(1.0, 0), (-(2.0**53), 3_600_000)],
+    [(0.0, 0), (2.0**53, 3_600_000), (-1.0, 0), (2.0**53 + 2, 3_600_000)],
+    [(1 - 2.0**-54 - 1, 0), (1.0, 3_600_000)],                        # below a power of two, half of the half
+    [(1e150, 0), (1e-100, 1), (-1e150, 2), (0.1, 3)],                 # lossy running sums
+    [(0.1, 5), (0.1, 5)], [(0.1, 5), (0.1, 6)], [(7.0, 5)], [],
+])
+def test_slopes_that_are_midpoints_or_none_are_rounded_like_the_oracles(events):
+    offset = 1_700_000_000_000
+    plan = FoldPlan("v.v1", (None,), None, 10**7, 10**7, tuple(
+        PlannedFeature("f", Agg.TREND, 0, window_ms, 0, "double") for window_ms in (LIFETIME, 10**8)))
+    n = len(events) + 1
+    records = (np.zeros(n, np.int32), np.array([offset + at for _, at in [*events, (NULL, 3_600_000)]]),
+               np.full(n, 3, np.uint8), np.array([[x] for x, _ in [*events, (NULL, 0)]]))
+    assert_same(ViewState(plan).fold(*records), OracleView(plan).fold(*records))
 
 
 def long_history(seed, n, values):
     """Thousands of events of one hot key, so that chunks grow, shift and use every level of minima."""
     rng = np.random.default_rng(seed)
-    windows = ((LIFETIME, 0), (LIFETIME, 1500), (3000, 0), (20_000, 0), (100, 2000), (5000, 137))
-    plan = FoldPlan("v.v1", (None,), None, 3000, 5500, tuple(
-        PlannedFeature("f", agg, 0, window_ms, shift_ms, "double") for window_ms, shift_ms in windows for agg in Agg))
+    windows = ((LIFETIME, 0, 0), (LIFETIME, 1500, 0), (3000, 0, 0), (20_000, 0, 0), (100, 2000, 0), (5000, 137, 0))
+    features = [PlannedFeature("f", agg, 0, window_ms, shift_ms, "double", 0.0, events)
+                for window_ms, shift_ms, events in windows for agg in tuple(Agg)[:7]]
+    newer = [agg for agg in tuple(Agg)[7:] if agg is not Agg.RATIO]
+    features += [PlannedFeature("f", agg, 0, window_ms, shift_ms, "double", PARAMETERS.get(agg, 0.0), events)
+                 for window_ms, shift_ms, events in ((LIFETIME, 0, 0), (5000, 137, 0), (LIFETIME, 0, 300))
+                 for agg in newer if window_ms == LIFETIME and not events or agg not in DECAYING]
+    plan = FoldPlan("v.v1", (None,), None, 3000, 5500, tuple(features))
     slot = np.where(rng.random(n) < 0.9, 0, rng.integers(1, 4, n)).astype(np.int32)
     event_time = np.cumsum(rng.integers(0, 3, n)) - np.where(rng.random(n) < 0.1, rng.integers(0, 3000, n), 0)
     return plan, slot, event_time, values(rng, n)
@@ -109,7 +149,7 @@ def constant(rng, n):
 
 def test_long_histories_have_the_oracles_bits_too():
     for seed, values in enumerate((decimals, wild, constant)):
-        n, asked = 6000, 3  # the oracle takes half a second per row here, so it is asked at the end only
+        n, asked = 6000, 2  # the oracle takes half a second per row here, so it is asked at the end only
         plan, slot, event_time, xs = long_history(seed, n, values)
         state, oracle = ViewState(plan), OracleView(plan)
         for i in range(n - asked):

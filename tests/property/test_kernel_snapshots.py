@@ -1,24 +1,33 @@
 """A state restored from its snapshot is the state: at every prefix, for everything that follows."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.features.kernel.fold import ViewState
+from headrace.features.kernel.layout import DECAYING
 from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
 
 
 def feature(agg, column, window_ms, shift_ms=0):
-    return PlannedFeature("f", agg, column, window_ms, shift_ms, "double")
+    return PlannedFeature("f", agg, column, window_ms, shift_ms, "double", PARAMETERS.get(agg, 0.0))
 
 
+PARAMETERS = {Agg.LAST_K: 3.0} | dict.fromkeys(DECAYING, 4.0)
+PLAIN = [agg for agg in Agg if agg is not Agg.RATIO]
 PLANS = [
     FoldPlan("windows.v1", (None, None), None, 5, 20, (
         feature(Agg.COUNT, EVENTS, 10), feature(Agg.SUM, 0, 10), feature(Agg.STD, 0, 40, 3), feature(Agg.MIN, 1, 40),
-        feature(Agg.MAX, 1, 10), feature(Agg.LAST, 1, 3))),
+        feature(Agg.MAX, 1, 10), feature(Agg.LAST, 1, 3), feature(Agg.TREND, 1, 40), feature(Agg.CHANGE, 0, 40),
+        PlannedFeature("f", Agg.SUM, 1, LIFETIME, 2, "double", events=7))),
     FoldPlan("lifetimes.v1", (None,), None, 2, 2, tuple(
-        feature(agg, 0, window_ms) for agg in Agg for window_ms in (LIFETIME, 10))),
+        feature(agg, 0, window_ms) for agg in PLAIN for window_ms in (LIFETIME, 10)
+        if window_ms == LIFETIME or agg not in DECAYING)),
     FoldPlan("counts.v1", (), None, 0, 0, (feature(Agg.COUNT, EVENTS, LIFETIME), feature(Agg.COUNT, EVENTS, 5, 1))),
+    FoldPlan("ratio.v1", (None,), None, 3, 3, (
+        feature(Agg.SUM, 0, LIFETIME), PlannedFeature("f", Agg.RATIO, 0, LIFETIME, 0, "double", operands=(0, 2))),
+        hidden=(feature(Agg.DECAYED_COUNT, 0, LIFETIME),)),
 ]
 
 
@@ -81,3 +90,18 @@ def test_a_snapshot_survives_a_file(tmp_path):
     with np.load(tmp_path / "snapshot.npz", allow_pickle=False) as file:
         restored = ViewState.restore(PLANS[1], dict(file))
     assert_equal(restored.snapshot(), state.snapshot())
+
+
+def test_a_snapshot_of_the_aggregations_of_before_has_the_arrays_it_had():
+    old = tuple(feature(agg, 0, LIFETIME) for agg in tuple(Agg)[:7])
+    state = ViewState(FoldPlan("old.v1", (None, None), None, 0, 0, old))
+    state.fold(*records(4, 2, 50))
+    widths = {name: array.shape[1:2] for name, array in state.snapshot().items()}
+    assert widths == {"slots": (6,), "due": (), "ts": (), "values": (2,), "base": (11,), "parts": (2,), "spans": (2,),
+                      "pane_base": (11,), "pane_parts": (2,)}
+
+
+def test_a_snapshot_of_another_declaration_is_refused():
+    one, other = (FoldPlan("v.v1", (None,), None, 0, 0, (feature(agg, 0, LIFETIME),)) for agg in (Agg.LAST, Agg.FIRST))
+    with pytest.raises(ValueError, match="taken of another declaration"):
+        ViewState.restore(other, ViewState(one).snapshot())

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import QUERY, UPDATE
+from headrace.features.kernel.layout import MOVING
 from headrace.features.kernel.oracle import OracleView
 from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
+from tests.planned import plans
 
 LAST_INSTANT = 120  # all windows are empty by then, and all shifted events in
 
@@ -16,18 +18,12 @@ def feature(agg, column, window_ms, shift_ms=0):
     return PlannedFeature(f"{agg.name}_{column}_{window_ms}_{shift_ms}", agg, column, window_ms, shift_ms, "double")
 
 
-FEATURES = st.builds(
-    feature, st.sampled_from([agg for agg in Agg if agg != Agg.COUNT]), st.integers(0, 1),
-    st.sampled_from([LIFETIME, 1, 4, 15]), st.sampled_from([0, 0, 1, 7]),
-) | st.builds(feature, st.just(Agg.COUNT), st.just(EVENTS), st.sampled_from([LIFETIME, 5]), st.sampled_from([0, 3]))
-
-
 @st.composite
 def cases(draw):
     """(plan, records, passed): event times around a clock that never falls, late and early ones among them."""
     lateness_ms = draw(st.sampled_from([0, 6]))
-    plan = FoldPlan("v.v1", (None, None), None, lateness_ms, lateness_ms + draw(st.sampled_from([0, 9])),
-                    tuple(draw(st.lists(FEATURES, min_size=1, max_size=3))), draw(st.sampled_from([1, 2, 5])))
+    plan = draw(plans(2, lateness_ms, lateness_ms + draw(st.sampled_from([0, 9])), draw(st.sampled_from([1, 2, 5])),
+                      windows=(1, 4, 15), longest=3))
     n = draw(st.integers(1, 25))
     passed = np.cumsum(draw(st.lists(st.integers(0, 9), min_size=n, max_size=n))) * 60 // 225
     slot = np.array(draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)), np.int32)
@@ -74,7 +70,8 @@ def test_rows_of_sweeps_are_the_oracles_however_records_are_cut_and_restored(cas
         begin = end
     found += listed(state.sweep(LAST_INSTANT))
     assert comparable(found) == comparable(naive(plan, records, passed))
-    assert listed(state.sweep(2**61)) == []  # a key without anything to leave a window is dead
+    if not any(feature.agg in MOVING for feature in plan.computed):
+        assert listed(state.sweep(2**61)) == []  # a key without anything to leave a window is dead
 
 
 def test_more_rows_than_the_kernel_has_room_for_are_taken_over_in_parts():
@@ -86,6 +83,19 @@ def test_more_rows_than_the_kernel_has_room_for_are_taken_over_in_parts():
     state.fold(slot[:1], np.array([500]), np.full(1, UPDATE), np.empty((1, 0)), np.array([500]))  # key 0 catches up
     assert state.sweep(499).slot.tolist() == [0, 0, 0, *np.repeat(np.arange(1, keys), 3).tolist()]
     assert state.sweep(600).slot.tolist() == [0]
+
+
+def test_a_quiet_key_is_refreshed_ever_more_rarely_and_decayed_sums_come_to_rest():
+    lasting = PlannedFeature("f", Agg.MS_SINCE_LAST, 0, LIFETIME, 0, "double")
+    decaying = PlannedFeature("f", Agg.DECAYED_SUM, 0, LIFETIME, 0, "double", 100.0)
+    for each, expected in ((lasting, 180), (decaying, 7_200)):
+        state = ViewState(FoldPlan("v.v1", (None,), None, 0, 0, (each,), 10))
+        state.fold(np.zeros(1, np.int32), np.array([0]), np.array([UPDATE]), np.ones((1, 1)), np.array([0]))
+        instants = state.sweep(10_000_000).instant
+        gaps = np.diff(instants)
+        assert instants[0] == 10 and len(instants) < 130
+        assert np.all(gaps < np.maximum(instants[:-1] // 8 + 10, 10) + 1)
+        assert (instants[-1] > 8_000_000) if each is lasting else (6_400 <= instants[-1] <= expected)
 
 
 def test_sweeping_changes_neither_rows_nor_answers_nor_seq():

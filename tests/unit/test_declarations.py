@@ -5,8 +5,31 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from headrace.features import Count, Entity, FeatureView, Last, Max, Mean, Source, Std, Sum, field
+from headrace.features import (
+    Change,
+    Count,
+    DecayedCount,
+    DecayedMean,
+    DecayedSum,
+    Entity,
+    FeatureView,
+    First,
+    Last,
+    LastK,
+    Max,
+    Mean,
+    MsSinceFirst,
+    MsSinceLast,
+    Ratio,
+    Share,
+    Source,
+    Std,
+    Sum,
+    Trend,
+    field,
+)
 from headrace.features.durations import duration_ms
+from headrace.features.plan import LIFETIME, Agg
 from headrace.models import (
     Pipeline,
     compile_pipeline,
@@ -90,6 +113,23 @@ def test_declarations_are_frozen_and_equal_by_meaning(flights):
     (Std("unit_price", "1d", shift="1ms"), ["unit_price_std_1d_shift_1ms"]),
     (Last("unit_price", "1d", name="price"), ["price"]),
     (Last("unit_price", ["1d", "2d"], name="price"), ["price_1d", "price_2d"]),
+    (Sum("unit_price", ["10 events", "1 event"]), ["unit_price_sum_10_events", "unit_price_sum_1_event"]),
+    (Count("5 events", shift="1ms"), ["count_5_events_shift_1ms"]),
+    (First("unit_price"), ["unit_price_first"]),
+    (LastK("unit_price", 2, "1d"), ["unit_price_last_1_1d", "unit_price_last_2_1d"]),
+    (LastK("unit_price", 1, ["1d", "2d"], name="p", shift="1h"), ["p_1_1d", "p_1_2d"]),
+    (Change("unit_price", "1d"), ["unit_price_change_1d"]),
+    (MsSinceLast("1d"), ["ms_since_last_1d"]),
+    (MsSinceLast("status", shift="1ms"), ["status_ms_since_last_shift_1ms"]),
+    (MsSinceFirst(), ["ms_since_first"]),
+    (Trend("unit_price", "10 events"), ["unit_price_trend_10_events"]),
+    (Ratio(Count("1h"), Count("1d"), name="share_of_day"), ["share_of_day"]),
+    (Ratio(Count("1h"), Sum("unit_price")), ["count_1h_per_unit_price_sum"]),
+    (Share("paid", "1d"), ["paid_share_1d"]),
+    (Share(field("status") == "NEW", ["1d", "2d"], name="new"), ["new_1d", "new_2d"]),
+    (DecayedSum("unit_price", half_life="6h"), ["unit_price_decayed_sum_6h"]),
+    (DecayedCount(half_life=["6h", "1d"]), ["decayed_count_6h", "decayed_count_1d"]),
+    (DecayedMean("unit_price", half_life="6h", shift="1d"), ["unit_price_decayed_mean_6h_shift_1d"]),
 ])
 def test_features_are_named_by_field_aggregation_window_and_shift(feature, names):
     assert [window.name for window in feature.expand("spending")] == names
@@ -133,6 +173,54 @@ def test_windows_reach_from_a_millisecond_to_400_days():
     assert "out of bounds" in refusal(view, Count("401d"))
     assert "not a duration" in refusal(view, Sum("quantity", "day"))
     assert "spending: shift" in refusal(view, Sum("quantity", "1d", shift="-1d"))
+
+
+def test_windows_of_events_are_of_1_to_10000():
+    view(Count("1 event"), Count("10000 events"), Sum("quantity", "3 events"))
+    assert "out of bounds; expected 1 to 10000 events" in refusal(view, Count("0 events"))
+    assert "out of bounds" in refusal(view, Count("10001 events"))
+    assert "not a duration" in refusal(view, Sum("quantity", "many events"))
+    assert "not a duration" in refusal(view, DecayedSum("quantity", half_life="3 events"))
+    assert "out of bounds" in refusal(view, DecayedSum("quantity", half_life="0s"))
+    assert "no half-life" in refusal(DecayedCount)
+
+
+# --- ratios --------------------------------------------------------------------------------------------------------
+
+def test_operands_that_are_features_are_computed_once_and_the_others_are_hidden():
+    plan = view(Ratio(Count("1h"), Count("1d"), name="a"), Count("1h", name="hour"),
+                Ratio(Sum("quantity", "1h"), Count("1d"), name="b")).plan()
+    assert plan.feature_names == ("hour", "a", "b")
+    assert [(f.agg, f.window_ms) for f in plan.hidden] == [(Agg.COUNT, 86_400_000), (Agg.SUM, 3_600_000)]
+    assert [f.operands for f in plan.features] == [(), (0, 3), (4, 3)]
+
+
+def test_a_ratio_looks_at_what_both_operands_look_at():
+    def window(one, other):
+        found = Ratio(one, other).expand("v")[0]
+        return found.window_ms, found.shift_ms, found.events
+
+    assert window(Count("1s"), Count("3s", shift="2s")) == (5000, 0, 0)
+    assert window(Count("1s"), Count()) == (LIFETIME, 0, 0)
+    assert window(Count("2 events"), Count("5 events")) == (LIFETIME, 0, 5)
+    assert window(Count("2 events"), Count("5s")) == (LIFETIME, 0, 0)
+
+
+def test_what_is_no_operand_is_refused():
+    assert "expected an aggregation" in refusal(Ratio, Count("1h"), "quantity")
+    assert "no Ratio" in refusal(Ratio, Count("1h"), Ratio(Count("1h"), Count("1d")))
+    assert "of one feature" in refusal(view, Ratio(Count(["1h", "2h"]), Count("1d")))
+    assert 'field "shop" in orders is a string' in refusal(view, Ratio(Sum("shop"), Count("1d")))
+
+
+def test_parameters_are_part_of_the_meaning():
+    assert LastK("quantity", 2) != LastK("quantity", 3) and LastK("quantity", 2) == LastK("quantity", 2)
+    assert Ratio(Count("1h"), Count("1d")) != Ratio(Count("1h"), Count("2d"))
+    one, other = (view(DecayedSum("quantity", half_life=each, name="s")) for each in ("1h", "2h"))
+    assert one.digest != other.digest
+    assert view(Count("2 events", name="n")).digest != view(Count("3 events", name="n")).digest
+    assert view(Ratio(Count("1h"), Count("1d"), name="n")).digest != view(Ratio(Count("1h"), Count(), name="n")).digest
+    assert "1 to 100" in refusal(LastK, "quantity", 0) and "1 to 100" in refusal(LastK, "quantity", 101)
 
 
 # --- types ---------------------------------------------------------------------------------------------------------
