@@ -3,6 +3,7 @@
 from headrace.features.aggregations import (
     Change,
     Count,
+    CountDistinct,
     DecayedCount,
     DecayedMean,
     DecayedSum,
@@ -12,8 +13,10 @@ from headrace.features.aggregations import (
     Max,
     Mean,
     Min,
+    MostFrequent,
     MsSinceFirst,
     MsSinceLast,
+    Quantile,
     Ratio,
     Share,
     Std,
@@ -26,6 +29,7 @@ from headrace.features.source import Source
 from headrace.features.view import FeatureView
 
 __all__ = [
-    "Change", "Count", "DecayedCount", "DecayedMean", "DecayedSum", "Entity", "FeatureView", "First", "Last", "LastK",
-    "Max", "Mean", "Min", "MsSinceFirst", "MsSinceLast", "Ratio", "Share", "Source", "Std", "Sum", "Trend", "field",
+    "Change", "Count", "CountDistinct", "DecayedCount", "DecayedMean", "DecayedSum", "Entity", "FeatureView", "First",
+    "Last", "LastK", "Max", "Mean", "Min", "MostFrequent", "MsSinceFirst", "MsSinceLast", "Quantile", "Ratio", "Share",
+    "Source", "Std", "Sum", "Trend", "field",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from headrace.features import nodes
 from headrace.features.kernel.limits import MAX_INTEGER, MAX_MAGNITUDE, MIN_MAGNITUDE
+from headrace.features.texts import TextHash, hash_of_text
 
 
 def evaluate_record(expr: nodes.Expr, record: Mapping) -> float | bool | str | None:
@@ -29,6 +30,9 @@ def evaluate_record(expr: nodes.Expr, record: Mapping) -> float | bool | str | N
             return None if truth is None else not truth
         case nodes.IsNull(operand):
             return evaluate_record(operand, record) is None
+        case TextHash(operand):
+            text = evaluate_record(operand, record)
+            return None if text is None else hash_of_text(text)
         case nodes.Membership(operand, values):
             value = evaluate_record(operand, record)
             return None if value is None else any(value == literal.value for literal in values)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.features.canonical import ByMeaning
-from headrace.features.kernel.limits import EXACT_EVENTS
+from headrace.features.kernel.limits import EXACT_EVENTS, MAX_INTEGER
 
 if TYPE_CHECKING:
     from headrace.features.expr import Expr
@@ -40,6 +40,12 @@ class Agg(enum.IntEnum):
     DECAYED_COUNT = 14  # parameter: half-life, ms
     DECAYED_SUM = 15
     DECAYED_MEAN = 16
+    DISTINCT = 17
+    MOST_FREQUENT = 18
+    QUANTILE = 19       # parameter: q, from 0 to 1
+
+
+TALLIED = frozenset({Agg.DISTINCT, Agg.MOST_FREQUENT, Agg.QUANTILE})  # those that need the values of a window
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,10 @@ class FoldPlan(ByMeaning):
     sweep_ms: int = 0  # rows that time changes are refreshed at multiples of it; 0 = never
     exact_events: int = EXACT_EVENTS  # of a key, kept one by one; older ones are held in panes, see kernel/tail.py
     hidden: tuple[PlannedFeature, ...] = ()  # operands that are no features of the view
+
+    def __post_init__(self) -> None:
+        if any(feature.agg in TALLIED for feature in self.computed):  # a pane does not have the values of its events
+            object.__setattr__(self, "exact_events", MAX_INTEGER)
 
     @property
     def fields(self) -> frozenset[str]:

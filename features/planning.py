@@ -58,7 +58,8 @@ def planned_features(
         return tuple(
             PlannedFeature(
                 each.window.name, each.agg, number.get(each.text, EVENTS), each.window.window_ms, each.window.shift_ms,
-                "long" if each.agg is Agg.COUNT else "double", each.window.parameter, each.window.events,
+                "long" if each.agg in (Agg.COUNT, Agg.DISTINCT) else "double",
+                each.window.parameter, each.window.events,
                 tuple(place[operand.meaning] for operand in each.operands),
             )
             for each in wanted

@@ -14,6 +14,7 @@ from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import UPDATE
 from headrace.features.kernel.footprint import TAIL_ERROR, bounds_of, footprint_of
 from headrace.features.kernel.layout import HORIZON, layout_of
+from headrace.features.kernel.limits import EXACT_EVENTS
 from headrace.features.plan import FoldPlan
 from headrace.models import Pipeline, compile_pipeline
 
@@ -44,8 +45,8 @@ def costs_of(pipeline: Pipeline) -> list[ViewCost]:
 def _cost_of(plan: FoldPlan) -> ViewCost:
     footprint = footprint_of(plan)
     return ViewCost(
-        plan.uid, plan.exact_events, TAIL_ERROR, bounds_of(plan),
-        footprint.of(FEW_EVENTS), footprint.of(plan.exact_events, past_cap=True), round(_us_per_event(plan), 2),
+        plan.uid, plan.exact_events, TAIL_ERROR, bounds_of(plan), footprint.of(FEW_EVENTS),
+        footprint.of(min(plan.exact_events, EXACT_EVENTS), past_cap=True), round(_us_per_event(plan), 2),
     )
 
 

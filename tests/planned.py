@@ -6,7 +6,14 @@ from headrace.features.kernel.layout import DECAYING
 from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
 
 HALF_LIVES = [1.0, 7.0, 40.0, 1000.0]
-PARAMETERS = {Agg.LAST_K: [1.0, 2.0, 5.0]} | dict.fromkeys(DECAYING, HALF_LIVES)
+PARAMETERS = {Agg.LAST_K: [1.0, 2.0, 5.0], Agg.QUANTILE: [0.0, 0.5, 0.95, 1.0]} | dict.fromkeys(DECAYING, HALF_LIVES)
+
+
+def is_declarable(feature):
+    """Whether a lifetime is not of what keeps every value, nor a sample that is shifted."""
+    is_lifetime = feature.window_ms == LIFETIME and not feature.events
+    return not is_lifetime or (feature.agg is not Agg.MOST_FREQUENT and (
+        feature.agg is not Agg.DISTINCT or not feature.shift_ms))
 
 
 @st.composite
@@ -25,8 +32,8 @@ def features(draw, columns, windows=(1, 3, 10, 40, 100)):
 @st.composite
 def plans(draw, columns, lateness_ms, answer_lateness_ms, sweep_ms=0, windows=(1, 3, 10, 40, 100), longest=12):
     """Features, operands that are hidden, and ratios of any two whose terms cannot cancel unseen."""
-    shown = draw(st.lists(features(columns, windows), min_size=1, max_size=longest))
-    hidden = draw(st.lists(features(columns, windows), max_size=2))
+    shown = draw(st.lists(features(columns, windows).filter(is_declarable), min_size=1, max_size=longest))
+    hidden = draw(st.lists(features(columns, windows).filter(is_declarable), max_size=2))
     exact = [f for f, each in enumerate(shown + hidden) if each.agg not in (Agg.DECAYED_SUM, Agg.DECAYED_MEAN)]
     operand = st.sampled_from(exact or [0])
     pairs = draw(st.lists(st.tuples(operand, operand), max_size=2 * bool(exact)))

@@ -143,6 +143,10 @@ class Aggregation(ByMeaning):
         length_ms = duration_ms(written, f"{where}: window", least_ms=1)
         return Window(name, length_ms, shift_ms, 0, self.parameter, f"last {written}")
 
+    def of_text(self, value: Expr) -> Expr:
+        """The numbers that stand for texts: where they count, ones."""
+        return When("when", Literal(1.0), Not(IsNull(value)))
+
     def _name_of(self, window: str | None) -> str:
         window = window.replace(" ", "_") if window is not None else None
         if self.name is not None:
@@ -167,8 +171,8 @@ class Aggregation(ByMeaning):
         value = self.input
         if value is None and self.agg is not Agg.COUNT:
             value = Literal(1.0)
-        if value is not None and value.kind(scope) not in NUMERIC:  # of texts it is ones that count
-            value = When("when", Literal(1.0), Not(IsNull(value)))
+        if value is not None and value.kind(scope) not in NUMERIC:
+            value = self.of_text(value)
         if self.where is None:
             return value
         return When("when", Literal(1.0) if value is None else value, self.where)

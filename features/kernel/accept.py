@@ -15,6 +15,7 @@ from headrace.features.kernel.arena import (
     SIZE,
     START,
     STREAM_TIME,
+    WORDS_TOO_FEW,
     Arena,
     copy_row,
     mark_from,
@@ -35,6 +36,7 @@ from headrace.features.kernel.limits import FAN_OUT_BITS
 from headrace.features.kernel.newer import run_more
 from headrace.features.kernel.panes import room_for_panes
 from headrace.features.kernel.tail import cut, expire, is_old, join_neighbours, older_half, panes_for, take_in
+from headrace.features.kernel.tally import let_go, shift, slip_in
 
 
 @inner
@@ -49,8 +51,10 @@ def make_room(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int)
     expired = max(start, expired - plan.terms[EVENTS_KEPT])
     kept = older_half(plan, arena, slot, expired)
     wanted = size_for(end - kept, size)
-    if wanted != size and not room_for(arena, wanted):
+    if wanted != size and not room_for(arena.ts, arena.control, wanted):
         return POOL_TOO_SMALL
+    if not let_go(plan, arena, slot, kept - start):
+        return WORDS_TOO_FEW
     if kept > expired:
         join_neighbours(plan, arena, work, slot, stream_time)
         if not room_for_panes(arena, panes_for(arena, slot, expired, kept, stream_time)):
@@ -61,11 +65,12 @@ def make_room(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int)
         absorb(plan, arena, work, slot, start, expired)
     if kept > expired:
         cut(plan, arena, work, slot, expired, kept, stream_time)
-    target = take(arena, wanted) if wanted != size else start
+    shift(state, arena.words, kept - start)
+    target = take(arena.ts, arena.control, wanted) if wanted != size else start
     for row in range(kept, end):
         copy_row(plan.columns, arena, row, target + row - kept)
     if wanted != size and size > 0:
-        release(arena, start, size)
+        release(arena.ts, arena.control, start, size)
     state[START], state[SIZE], state[LENGTH] = target, wanted, end - kept
     rebuild(plan, arena, slot)
     return DONE
@@ -91,6 +96,7 @@ def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndar
     row = end
     if end > start and event_time < ts[end - 1]:
         row = rows_until(ts, start, end, event_time)
+        slip_in(plan, arena, slot, row - start, values)
         for later in range(end, row, -1):
             copy_row(columns, arena, later - 1, later)
     write_row(columns, arena, row, event_time, values)

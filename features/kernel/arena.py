@@ -5,6 +5,7 @@ acceptance). A chunk is aligned to its size, so one of 16 rows or more shares no
 
     pool    | a a a . | b . . . | c c c c c c . . | free ... |      bump: first row never given out
                                                                     free: one linked list per size, linked through ts
+                                                                          (of words, through themselves)
 
 A full chunk makes room: expired rows go (into the base, see ``base.py``, if a feature has no window), and the rest
 moves to the front, or to a larger or much smaller chunk; of too many the older half become panes, see ``tail.py``. At
@@ -48,21 +49,25 @@ from headrace.features.kernel.limits import (
     PANE_PARTS,
     PARTS_MIN,
     POOL_MIN,
+    WORDS_MIN,
 )
 
 # Fields of slots[slot]; SHOWN: its last row is as of then; NEWEST and OLDEST: its panes, 0 = none; ASIDE: see aside.py.
 START, LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN, NEWEST, OLDEST, ASIDE_START, ASIDE_LENGTH = range(10)
+TALLIES = 10                                           # ... and on: where its tallies are, see tally.py; 0 = nowhere
 BUMP, NEED = 62, 63                                    # fields of control; 0..61: free lists, by log2 of the size
 PANE_BUMP, PANE_FREE, PANE_SPARE = 64, 65, 66          # first pane never given out; free ones; how many
 NOTHING = -1
+HEADER = 8                                             # words before a tally's table, and before the first one
 OF_X, OF_SQUARE, OF_T, OF_T_SQUARE, OF_T_X = range(5)  # what is summed of a value: squares are of x * SCALE, t is in ms
-DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW, SWEPT_FULL, PANES_TOO_FEW = range(5)  # how a fold ends; see NEED
+# How a fold ends; all but the first and SWEPT_FULL ask for control[NEED], the last for heap[NEED].
+DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW, SWEPT_FULL, PANES_TOO_FEW, WORDS_TOO_FEW = range(6)
 
 
 class Arena(NamedTuple):
     """The state of a view, every array grown by doubling; P rows of pool, K keys."""
 
-    slots: np.ndarray    # int64[K, 10]
+    slots: np.ndarray    # int64[K, 10 + tallies]
     ts: np.ndarray       # int64[P] event times, ms
     cells: np.ndarray    # float64[P, cell_width], see layout.py
     minima: np.ndarray   # float64[P / 16, 6 * extremes] row i: least x and least -x (inf = none) of rows
@@ -75,20 +80,24 @@ class Arena(NamedTuple):
     spans: np.ndarray    # int64[N, 4] panes, see panes.py
     pane_base: np.ndarray   # float64[2 N, base_width], float64[2 N, parts, PANE_PARTS]: two rows for every pane, as
     pane_parts: np.ndarray  # ``base`` and ``parts`` have one for every key
+    words: np.ndarray    # int64[W] headers and tables of tallies, cut up as the pool of rows is
+    heap: np.ndarray     # int64[64] of words what control is of rows
 
 
 def new_arena(layout: Layout) -> Arena:
     """An arena without keys."""
-    control = np.full(67, NOTHING, np.int64)
+    control, heap, tallies = np.full(67, NOTHING, np.int64), np.full(64, NOTHING, np.int64), len(layout.plan.tallies)
+    heap[BUMP] = HEADER
     control[BUMP] = control[PANE_FREE] = control[PANE_SPARE] = 0
     control[PANE_BUMP] = first_pane(layout)
     width, parts, endless = layout.base_width, layout.parts, int(layout.plan.terms[ENDLESS])
     empty = Arena(
-        np.empty((0, 10), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
+        np.empty((0, TALLIES + tallies), np.int64), np.empty(0, np.int64), np.empty((0, layout.cell_width)),
         np.empty((0, 2 * LEVELS * layout.extremes)), control,
         np.empty((0, width * endless)), np.empty((0, parts * endless, PARTS_MIN)),
         np.empty(0, np.int64), np.empty(0, np.int64),
         np.zeros((1, 4), np.int64), np.zeros((2, width)), np.zeros((2, parts, PANE_PARTS)),
+        np.empty(WORDS_MIN * (tallies > 0), np.int64), heap,
     )
     return with_panes(with_slots(with_pool(empty, POOL_MIN), 1, len(layout.plan.columns)), first_pane(layout))
 
@@ -113,6 +122,14 @@ def with_pool(arena: Arena, rows: int) -> Arena:
         ts=_taller(arena.ts, size), cells=_taller(arena.cells, size),
         minima=_taller(arena.minima, size >> FAN_OUT_BITS),
     )
+
+
+def with_words(arena: Arena, words: int) -> Arena:
+    """The arena with at least ``words`` words for tallies."""
+    size = max(len(arena.words), WORDS_MIN)
+    while size < words:
+        size *= 2
+    return arena._replace(words=_taller(arena.words, size))
 
 
 def with_slots(arena: Arena, slots: int, columns: int) -> Arena:
@@ -186,33 +203,32 @@ def log2(size: int) -> int:
 
 
 @inner
-def room_for(arena: Arena, size: int) -> bool:
+def room_for(links: np.ndarray, control: np.ndarray, size: int) -> bool:
     """Whether a chunk can be taken; if not, control[NEED] says how many rows the pool must have."""
-    control = arena.control
     if control[log2(size)] != NOTHING:
         return True
     control[NEED] = ((control[BUMP] + size - 1) & -size) + size
-    return control[NEED] <= arena.ts.size
+    return control[NEED] <= links.size
 
 
 @inner
-def release(arena: Arena, start: int, size: int) -> None:
+def release(links: np.ndarray, control: np.ndarray, start: int, size: int) -> None:
     free = log2(size)
-    arena.ts[start] = arena.control[free]
-    arena.control[free] = start
+    links[start] = control[free]
+    control[free] = start
 
 
 @inner
-def take(arena: Arena, size: int) -> int:
+def take(links: np.ndarray, control: np.ndarray, size: int) -> int:
     """First row of a chunk that ``room_for`` has promised; what alignment skips goes to the free lists."""
-    control, free = arena.control, log2(size)
+    free = log2(size)
     if control[free] != NOTHING:
         start = control[free]
-        control[free] = arena.ts[start]
+        control[free] = links[start]
         return start
     while control[BUMP] & (size - 1):
         piece = control[BUMP] & -control[BUMP]
-        release(arena, control[BUMP], piece)
+        release(links, control, control[BUMP], piece)
         control[BUMP] += piece
     control[BUMP] += size
     return control[BUMP] - size

@@ -50,9 +50,9 @@ def room_aside(plan: Plan, arena: Arena, slot: int) -> int:
     if state[ASIDE_LENGTH] == plan.terms[ASIDE]:
         merge_aside(plan, arena, slot)
     if state[ASIDE_LENGTH] == 0:
-        if not room_for(arena, plan.terms[ASIDE]):
+        if not room_for(arena.ts, arena.control, plan.terms[ASIDE]):
             return POOL_TOO_SMALL
-        state[ASIDE_START] = take(arena, plan.terms[ASIDE])
+        state[ASIDE_START] = take(arena.ts, arena.control, plan.terms[ASIDE])
     return DONE
 
 
@@ -90,5 +90,5 @@ def merge_aside(plan: Plan, arena: Arena, slot: int) -> None:
     run_from(plan.columns, arena.cells, start, target + 1, end)
     if state[SIZE] >> FAN_OUT_BITS:
         mark_from(plan.columns, arena, target + 1, end)
-    release(arena, state[ASIDE_START], plan.terms[ASIDE])
+    release(arena.ts, arena.control, state[ASIDE_START], plan.terms[ASIDE])
     state[ASIDE_START] = state[ASIDE_LENGTH] = 0

@@ -32,6 +32,7 @@ from headrace.features.kernel.arena import (
     START,
     STREAM_TIME,
     SWEPT_FULL,
+    WORDS_TOO_FEW,
     Arena,
     first_pane,
     new_arena,
@@ -39,13 +40,15 @@ from headrace.features.kernel.arena import (
     with_parts,
     with_pool,
     with_slots,
+    with_words,
 )
 from headrace.features.kernel.aside import merge_aside
 from headrace.features.kernel.compiled import inner, source_digest
 from headrace.features.kernel.folded import QUERY, UPDATE, Folded, Swept
-from headrace.features.kernel.layout import ANSWER_LATENESS, LATENESS, VALUE, layout_of, work_for
+from headrace.features.kernel.layout import ANSWER_LATENESS, EVENTS, LATENESS, LOWER, VALUE, layout_of, work_for
 from headrace.features.kernel.limits import DUE_BITS, NO_CLOCK, SWEPT_COUNT
 from headrace.features.kernel.panes import LAST, NEWER, OLDER, sum_up
+from headrace.features.kernel.saved_tallies import SAVED, loaded, saved
 from headrace.features.kernel.sweep import book, catch_up, catch_up_all, new_swept
 from headrace.features.kernel.windows import evaluate
 from headrace.features.plan import FoldPlan
@@ -61,7 +64,7 @@ def _copy(rows: np.ndarray, answers: np.ndarray, i: int) -> None:
 
 @functools.cache
 def _kernel():
-    """The compiled functions (run, sweep, settle), looked up on disk under a digest of their sources."""
+    """The compiled functions run, sweep, settle, save, load: looked up on disk under a digest of their sources."""
     digest = source_digest()
 
     @njit(cache=True, _nrt=False)
@@ -72,14 +75,16 @@ def _kernel():
         for i in range(begin, slot.size):
             key, at = slot[i], event_time[i]
             if flags[i] & UPDATE and at >= arena.slots[key, STREAM_TIME] - plan.terms[LATENESS]:
-                status = catch_up(plan, arena, work, key, passed[i], swept)
-                if status == DONE:
-                    status = accept(plan, arena, work, key, at, values[i])
-                if status != DONE:
-                    return status, i
-                out.applied[i] = True
-                arena.slots[key, SHOWN] = arena.slots[key, STREAM_TIME]
-                evaluate(plan, arena, work, key, arena.slots[key, SHOWN], out.rows[i])
+                if not out.applied[i]:  # it is, if only its features lacked room
+                    status = catch_up(plan, arena, work, key, passed[i], swept)
+                    if status == DONE:
+                        status = accept(plan, arena, work, key, at, values[i])
+                    if status != DONE:
+                        return status, i
+                    out.applied[i] = True
+                    arena.slots[key, SHOWN] = arena.slots[key, STREAM_TIME]
+                if not evaluate(plan, arena, work, key, arena.slots[key, SHOWN], out.rows[i]):
+                    return WORDS_TOO_FEW, i
                 book(plan, arena, work, key, out.rows[i], passed[i])
             stream_time = arena.slots[key, STREAM_TIME]
             out.stream_time[i], out.seq[i] = stream_time, arena.slots[key, SEQ]
@@ -87,8 +92,8 @@ def _kernel():
                 out.answered[i] = True
                 if out.applied[i] and at == stream_time:
                     _copy(out.rows, out.answers, i)
-                else:
-                    evaluate(plan, arena, work, key, at, out.answers[i])
+                elif not evaluate(plan, arena, work, key, at, out.answers[i]):
+                    return WORDS_TOO_FEW, i
         return DONE, slot.size
 
     @njit(cache=True, _nrt=False)
@@ -109,7 +114,17 @@ def _kernel():
                 else:
                     merge_aside(plan, arena, slot)
 
-    return run, sweep, settle
+    @njit(cache=True, _nrt=False)
+    def save(begin, plan, arena, known, out):
+        """The tallies of lifetimes; returns their number of rows, beyond those of ``out`` not written."""
+        return saved(plan, arena, known, out) if digest >= 0 else begin
+
+    @njit(cache=True, _nrt=False)
+    def load(begin, plan, arena, rows):
+        """Enter what ``save`` wrote from row ``begin`` on; returns (status, row it stopped before)."""
+        return loaded(plan, arena, rows, begin) if digest >= 0 else (DONE, begin)
+
+    return run, sweep, settle, save, load
 
 
 def _as_input(array: np.ndarray, dtype: type) -> np.ndarray:
@@ -131,6 +146,8 @@ class ViewState:
         self._layout = layout_of(plan)
         self._work = work_for(self._layout, len(plan.features))
         self._arena = new_arena(self._layout)
+        tallies = self._layout.plan.tallies
+        self._has_saved = bool(((tallies[:, LOWER] < 0) & (tallies[:, EVENTS] == 0)).any())  # tallies of lifetimes
         self._known = 0  # slots seen so far: 0 .. known - 1
         self._buffer, self._swept = new_swept(SWEPT_COUNT, len(plan.features)), []
         self._swept_to = NO_CLOCK  # every key has caught up with sweeps to here
@@ -186,9 +203,17 @@ class ViewState:
                                 self._work, out, self._buffer)
             if status == SWEPT_FULL:
                 self._take_over()
-            elif status != DONE:
-                self._arena = GROWN[status](self._arena, int(self._arena.control[NEED]))
+            else:
+                self._grow(status)
         return out
+
+    def _grow(self, status: int) -> None:
+        """Make room as the kernel asked for."""
+        arena = self._arena
+        if status == WORDS_TOO_FEW:
+            self._arena = with_words(arena, int(arena.heap[NEED]))
+        elif status != DONE:
+            self._arena = GROWN[status](arena, int(arena.control[NEED]))
 
     def sweep(self, until: int) -> Swept:
         """Sweep all keys at the instants up to ``until`` (ms); returns the rows since the last call, also of folds.
@@ -198,10 +223,12 @@ class ViewState:
         step = self.plan.sweep_ms
         if step and until - until % step > self._swept_to:
             begin, status = 0, SWEPT_FULL
-            while status == SWEPT_FULL:
+            while status != DONE:
                 status, begin = _kernel()[1](begin, self._known, until, self._layout.plan, self._arena, self._work,
                                              self._buffer)
                 self._take_over()
+                if status != SWEPT_FULL:
+                    self._grow(status)
             self._swept_to = until - until % step
         self._take_over()
         rows, self._swept = self._swept, []
@@ -220,7 +247,8 @@ class ViewState:
         ``slots`` int64[K, 6] (events kept, chunk size, stream time, seq, time of the last row, panes), ``due``
         int64[K], ``ts`` int64[N] and ``values`` float64[N, C] of the events of slot 0, 1, ... one after the other,
         ``base`` and ``parts`` about evicted events, ``spans`` int64[M, 2], ``pane_base`` and ``pane_parts`` of the
-        panes, likewise slot by slot. It is a function of what was folded, not of where chunks and panes lie.
+        panes, likewise slot by slot, and ``tallied`` int64[N, 4] if there are tallies of lifetimes. It is a function of
+        what was folded, not of where chunks and panes lie.
         """
         if self._known:
             _kernel()[2](self._layout.plan, self._arena, self._work, self._known, False)
@@ -238,7 +266,16 @@ class ViewState:
             "spans": self._arena.spans[panes, :LAST + 1],
             "pane_base": self._arena.pane_base[2 * panes],
             "pane_parts": self._arena.pane_parts[2 * panes],
+            **self._tallied(),
         }
+
+    def _tallied(self) -> dict[str, np.ndarray]:
+        if not self._has_saved:
+            return {}
+        save, rows = _kernel()[3], np.empty((0, SAVED), np.int64)
+        while (count := save(0, self._layout.plan, self._arena, self._known, rows)) != len(rows):
+            rows = np.empty((count, SAVED), np.int64)
+        return {"tallied": rows[np.lexsort(rows.T[::-1])]}
 
     @classmethod
     def restore(cls, plan: FoldPlan, arrays: dict[str, np.ndarray]) -> "ViewState":
@@ -257,6 +294,8 @@ class ViewState:
                     "base": (keys, *own.base.shape[1:]), "parts": (keys, own.parts.shape[1], arrays["parts"].shape[2]),
                     "spans": (panes, LAST + 1), "pane_base": (panes, *own.pane_base.shape[1:]),
                     "pane_parts": (panes, *own.pane_parts.shape[1:])}
+        if state._has_saved:
+            expected["tallied"] = (len(arrays["tallied"]) if "tallied" in arrays else 0, SAVED)
         for name, shape in expected.items():
             found = arrays[name].shape if name in arrays else None
             if found != shape:
@@ -286,6 +325,10 @@ class ViewState:
         arena.parts[:known, :, :arrays["parts"].shape[2]] = arrays["parts"]
         self._arena = _with_panes_of(arena, arrays, first_pane(self._layout))
         _kernel()[2](self._layout.plan, self._arena, self._work, known, True)
+        rows, begin = _as_input(arrays.get("tallied", np.empty((0, SAVED))), np.int64), 0
+        while begin < len(rows):
+            status, begin = _kernel()[4](begin, self._layout.plan, self._arena, rows)
+            self._grow(status)
 
     @property
     def state_bytes(self) -> int:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from headrace.features.kernel.arena import new_arena
 from headrace.features.kernel.layout import DECAYING, HORIZON, layout_of
-from headrace.features.kernel.limits import CHUNK_MIN, TAIL_BITS
-from headrace.features.plan import LIFETIME, FoldPlan, PlannedFeature
+from headrace.features.kernel.limits import CHUNK_MIN, DISTINCT_CAP, MAX_INTEGER, TAIL_BITS
+from headrace.features.plan import LIFETIME, Agg, FoldPlan, PlannedFeature
 
 TAIL_ERROR = 2.0**-TAIL_BITS  # how much too long a window may be past the cap, as a part of its length
 
@@ -41,9 +41,8 @@ def footprint_of(plan: FoldPlan) -> Footprint:
 
 def bounds_of(plan: FoldPlan) -> dict[str, str]:
     """How exact every feature is; a ratio is as exact as both operands, a view with a window of events has no panes."""
-    if any(each.events for each in plan.computed):
-        return {each.name: CANCELLING if each.agg in DECAYING else "exact" for each in plan.features}
-    bounds = [bound_of(each, plan.exact_events) for each in plan.computed]
+    kept = MAX_INTEGER if any(each.events for each in plan.computed) else plan.exact_events
+    bounds = [bound_of(each, kept) for each in plan.computed]
     return {
         each.name: " / ".join(dict.fromkeys(bounds[operand] for operand in each.operands)) or bounds[f]
         for f, each in enumerate(plan.features)
@@ -53,11 +52,14 @@ def bounds_of(plan: FoldPlan) -> dict[str, str]:
 def bound_of(feature: PlannedFeature, exact_events: int) -> str:
     """How exact a feature is, in words; see ``panes.py``.
 
-    >>> from headrace.features.plan import Agg
     >>> bound_of(PlannedFeature("count_1h", Agg.COUNT, -1, 3_600_000, 0, "long"), 65_536)
     'exact up to 65,536 events per key, then tail +6.25 %'
     """
-    if feature.window_ms == LIFETIME and not feature.shift_ms:
+    if feature.agg is Agg.QUANTILE:
+        return "within 1 %"
+    if feature.agg is Agg.DISTINCT and feature.window_ms == LIFETIME and not feature.events:
+        return f"exact up to {DISTINCT_CAP:,} values per key, then within 1.9 % (standard error)"
+    if (feature.window_ms == LIFETIME and not feature.shift_ms) or exact_events == MAX_INTEGER:
         return CANCELLING if feature.agg in DECAYING else "exact"
     error = f"{100 * TAIL_ERROR:g} %"
     then = f"edges earlier by up to {error} of their age" if feature.shift_ms else f"tail +{error}"

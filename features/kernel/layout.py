@@ -3,7 +3,10 @@
 * ``edges``: where windows begin and end, as distances (ms) behind t, ascending and distinct; a row searches each once.
 * ``features[f]``: (aggregation, column, lower edge, upper edge, which of the distinct pairs of edges that is, events,
   and two numbers of its own), edges as indices, LIFETIME as lower edge = no window, or the last so many events. The
-  numbers: the k of last-k; the places in ``decays`` of a decayed feature, in ``features`` of a ratio's operands.
+  numbers: the k of last-k; the places in ``decays`` of a decayed feature, in ``features`` of a ratio's operands; its
+  place in ``tallies``.
+* ``tallies[k]``: what a tally is of, see ``tally.py``, as the first of its features has it.
+* ``parameters[f]``: of a quantile, q.
 * ``columns[c]``: where column c keeps its numbers. A retained event is one row of the ``cells`` matrix, side by side
   because they are read together (one cache line): for every column its value (NaN = null) and the number of non-null
   values so far; if it is summed also the running sum in three doubles and the number of lossy additions so far; if it
@@ -27,11 +30,11 @@ import numpy as np
 from headrace.features.kernel.exact import N_DIGITS, S1_DIGITS
 from headrace.features.kernel.expansions import LONGEST
 from headrace.features.kernel.limits import ASIDE_ROWS, FAR_ROWS, LEVELS, MAX_CLOCK
-from headrace.features.plan import LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
 
 ABSENT = -1
 
-AGG, COLUMN, LOWER, UPPER, RANGE, EVENTS, ONE, OTHER = range(8)  # fields of features[f]
+AGG, COLUMN, LOWER, UPPER, RANGE, EVENTS, ONE, OTHER = range(8)  # fields of features[f], up to EVENTS of tallies[k]
 # fields of columns[c]: offsets into cells, minima, parts, base, or ABSENT; KEPT: newest values the base keeps
 VALUE, SUMS, SQUARES, EXTREMES, PARTS, TREND, TREND_PARTS, FIRST, KEPT, NEWEST_VALUES = range(10)
 DECAY_COLUMN, HALF_LIFE, OF_VALUES, DECAY, DECAY_BASE = range(5)  # fields of decays[j]; the latter two are offsets
@@ -54,13 +57,15 @@ TREND_SUMS, TREND_WORK = 3, 7                      # running sums of a trend, an
 
 
 class Plan(NamedTuple):
-    """The arrays of the module's heading, all int64, as the kernel takes them."""
+    """The arrays of the module's heading, int64 but for the parameters, as the kernel takes them."""
 
     edges: np.ndarray
     features: np.ndarray
     columns: np.ndarray
     decays: np.ndarray
     terms: np.ndarray
+    tallies: np.ndarray
+    parameters: np.ndarray  # float64[F]
 
 
 class Work(NamedTuple):
@@ -158,6 +163,10 @@ def layout_of(plan: FoldPlan) -> Layout:
     decays = sorted({decay for f in windows for decay in _decays_of(f)})
     placed = [places.decay(*decay) for decay in decays]
     rows = [_feature_row(f, index, pairs, decays) for f in plan.computed]
+    tallies = sorted({tuple(row[:ONE]) for row in rows if row[AGG] in TALLIED})
+    for row in rows:
+        if row[AGG] in TALLIED:
+            row[ONE] = tallies.index(tuple(row[:ONE]))
     aggs, events_kept = {f.agg for f in plan.computed}, max((f.events for f in windows), default=0)
     terms = [
         plan.lateness_ms, plan.answer_lateness_ms, horizon, any(_is_endless(f) for f in windows), plan.sweep_ms,
@@ -168,7 +177,8 @@ def layout_of(plan: FoldPlan) -> Layout:
     return Layout(
         Plan(np.array(edges, np.int64), np.array(rows, np.int64).reshape(-1, OTHER + 1),
              np.array(columns, np.int64).reshape(-1, NEWEST_VALUES + 1),
-             np.array(placed, np.int64).reshape(-1, DECAY_BASE + 1), np.array(terms, np.int64)),
+             np.array(placed, np.int64).reshape(-1, DECAY_BASE + 1), np.array(terms, np.int64),
+             np.array(tallies, np.int64).reshape(-1, ONE), np.array([f.parameter for f in plan.computed])),
         places.cells, places.extremes, places.base, places.parts, len(pairs),
     )
 

@@ -25,3 +25,9 @@ AGE_SHIFT = 3            # a value that moves with time is refreshed when the ke
 DECAYED_MOST = 64        # half-lives after which a decayed value is no longer refreshed: it is below 2**-64 of itself
 LAST_MOST = 100          # k of the k-th newest value: a key of a lifetime keeps so many evicted values
 EVENTS_MOST = 10_000     # n of a window of the last n events: a key never evicts them
+
+TALLY_ROWS = 32          # a window of so few rows is looked at row by row: 500 comparisons, and no table
+TABLE_MIN = 64           # slots, or buckets, of a tally's first table
+WORDS_MIN = 1024         # words of the pool of tables to begin with
+BUCKET_BITS = 6          # buckets per power of two: 64, so that the middle of one is within 0.8 % of what is in it
+DISTINCT_CAP = 4096      # values of a lifetime counted exactly: 130 kB; beyond it a sample of 2,049 to 4,096 of them

@@ -9,14 +9,25 @@ tests hold ``ViewState`` to this class bit for bit.
 
 import bisect
 import math
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
+from headrace.features.aggregations.distinct import mixed
+from headrace.features.aggregations.quantile import middle_of_bucket
 from headrace.features.aggregations.rounding import sqrt_of_fraction
 from headrace.features.kernel.folded import QUERY, UPDATE, Folded
-from headrace.features.kernel.limits import AGE_SHIFT, DECAYED_MOST, MAX_CLOCK, MAX_MAGNITUDE, MIN_TIME, TAIL_BITS
+from headrace.features.kernel.limits import (
+    AGE_SHIFT,
+    DECAYED_MOST,
+    DISTINCT_CAP,
+    MAX_CLOCK,
+    MAX_MAGNITUDE,
+    MIN_TIME,
+    TAIL_BITS,
+)
 from headrace.features.kernel.weights import LEAST_DECAYED, half_lives, power
 from headrace.features.plan import Agg, FoldPlan, PlannedFeature
 
@@ -78,6 +89,22 @@ def ratio(numerator: float, denominator: float) -> float:
     return found if abs(found) < MAX_MAGNITUDE else math.nan
 
 
+def most_frequent(xs: Sequence[float]) -> float:
+    """The value there is most of, of several the one seen last; NaN for none."""
+    counts = Counter(xs)
+    return max(reversed(xs), key=counts.get, default=math.nan)
+
+
+def distinct(xs: Sequence[float], depth: int = 0) -> float:
+    """How many values differ, from those whose mixed bits begin with ``depth`` zeros."""
+    return float(sum(mixed(x) >> (64 - depth) == 0 for x in set(xs)) << depth)
+
+
+def quantile(xs: Sequence[float], q: float) -> float:
+    """The middle of the bucket that holds the value of rank floor(q (n - 1)); NaN for none."""
+    return middle_of_bucket(sorted(xs)[math.floor(q * (len(xs) - 1))]) if xs else math.nan
+
+
 AGGREGATIONS = {  # of the values in canonical order
     Agg.COUNT: len,
     Agg.SUM: math.fsum,
@@ -88,6 +115,8 @@ AGGREGATIONS = {  # of the values in canonical order
     Agg.LAST: lambda xs: xs[-1] if xs else math.nan,
     Agg.FIRST: lambda xs: xs[0] if xs else math.nan,
     Agg.CHANGE: lambda xs: xs[-1] - xs[-2] if len(xs) > 1 else math.nan,
+    Agg.DISTINCT: distinct,
+    Agg.MOST_FREQUENT: most_frequent,
 }
 OF_EVENTS = {     # of the events in canonical order, the time t, and the parameter
     Agg.LAST_K: lambda events, at, k: events[-int(k)][0] if len(events) >= k else math.nan,
@@ -97,6 +126,7 @@ OF_EVENTS = {     # of the events in canonical order, the time t, and the parame
     Agg.DECAYED_COUNT: lambda events, at, half_life: decayed_sum([(1.0, t) for _, t in events], at, half_life),
     Agg.DECAYED_SUM: decayed_sum,
     Agg.DECAYED_MEAN: decayed_mean,
+    Agg.QUANTILE: lambda events, at, q: quantile([x for x, _ in events], q),
 }
 
 MOVING = (Agg.MS_SINCE_LAST, Agg.MS_SINCE_FIRST, Agg.DECAYED_COUNT, Agg.DECAYED_SUM)  # with every millisecond
@@ -201,11 +231,23 @@ class OracleView:
             else:
                 values = [(values[feature.column], event_time) for event_time, _, values in inside]
                 values = [event for event in values if not math.isnan(event[0])]
-                row.append(value_of(feature.agg, values, at, feature.parameter))
+                if feature.agg is Agg.DISTINCT and feature.window_ms < 0 and not feature.events:
+                    row.append(distinct([x for x, _ in values], self.depth(slot, feature.column)))
+                else:
+                    row.append(value_of(feature.agg, values, at, feature.parameter))
         for f, feature in enumerate(self.plan.computed):
             if feature.agg is Agg.RATIO:
                 row[f] = ratio(*(row[operand] for operand in feature.operands))
         return row
+
+    def depth(self, slot: int, column: int) -> int:
+        """How often the sample of a lifetime's values was halved, for no more than ``DISTINCT_CAP`` to be in it."""
+        values = {values[column] for _, _, values in self.events.get(slot, []) if not math.isnan(values[column])}
+        depth = 0
+        while len(values) > DISTINCT_CAP:
+            depth += 1
+            values = {x for x in values if mixed(x) >> (64 - depth) == 0}
+        return depth
 
     def features(self, slot: int, at: int) -> list[float]:
         return self.computed(slot, at)[:len(self.plan.features)]

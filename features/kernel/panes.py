@@ -35,7 +35,7 @@ FIRST, LAST, OLDER, NEWER = range(4)  # fields of spans[pane]
 def in_panes(arena: Arena) -> Arena:
     """The arena with rows of panes where it has those of keys: what reads or adds to a base then does so to a pane."""
     return Arena(arena.slots, arena.ts, arena.cells, arena.minima, arena.control, arena.pane_base, arena.pane_parts,
-                 arena.due, arena.least, arena.spans, arena.pane_base, arena.pane_parts)
+                 arena.due, arena.least, arena.spans, arena.pane_base, arena.pane_parts, arena.words, arena.heap)
 
 
 @inner

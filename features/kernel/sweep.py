@@ -32,6 +32,7 @@ from headrace.features.kernel.arena import (
     START,
     STREAM_TIME,
     SWEPT_FULL,
+    WORDS_TOO_FEW,
     Arena,
 )
 from headrace.features.kernel.beside import has_tail
@@ -83,8 +84,10 @@ def catch_up(plan: Plan, arena: Arena, work: Work, slot: int, until: int, out: S
             return SWEPT_FULL
         instant = arena.due[slot]
         at = max(state[STREAM_TIME], instant)
-        evaluate(plan, arena, work, slot, state[SHOWN], work.before)
-        evaluate(plan, arena, work, slot, at, out.rows[i])
+        if not evaluate(plan, arena, work, slot, state[SHOWN], work.before):
+            return WORDS_TOO_FEW
+        if not evaluate(plan, arena, work, slot, at, out.rows[i]):
+            return WORDS_TOO_FEW
         for f in range(work.before.size):
             before, now = work.before[f], out.rows[i, f]
             if before != now and (before == before or now == now):

@@ -11,6 +11,7 @@ aside what ``beside.py`` finds there:
 * last is the row at which the running non-null count reached its final value, unless the other row has a later one;
 * std is in ``spread.py``, trend in ``trend.py``, what else is found by order in ``ordered.py``, decayed sums, which run
   on for ever, in ``decay.py``;
+* what needs the values themselves is in ``tally.py``; it is never in two rows;
 * a window of the last n events covers n rows; a ratio divides two others when they are done.
 """
 
@@ -54,6 +55,8 @@ from headrace.features.kernel.newer import newer, ratio
 from headrace.features.kernel.ordered import last
 from headrace.features.kernel.panes import in_panes
 from headrace.features.kernel.spread import std
+from headrace.features.kernel.tables import DISTINCT
+from headrace.features.kernel.tally import follow, tallied
 from headrace.features.plan import Agg
 
 COUNT, SUM, MEAN, MIN, MAX, STD, LAST = (int(agg) for agg in tuple(Agg)[:7])
@@ -154,18 +157,23 @@ def feature(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int,
         return arena.cells[row, value] if row >= 0 else np.nan
     if agg == STD:
         return std(plan, arena, work, slot, c, endless, start, low, high, n) if n >= 2 else np.nan
+    if agg >= DISTINCT:
+        return tallied(plan, arena, slot, f, start, low, high, n) if n > 0.0 else 0.0 if agg == DISTINCT else np.nan
     return np.nan if n == 0 and agg < DECAYED_COUNT else newer(
         plan, arena, work, slot, f, start, low, high, endless, n, at)
 
 
 @inner
-def evaluate(plan: Plan, arena: Arena, work: Work, slot: int, at: int, out: np.ndarray) -> None:
-    """All features of ``slot`` as of time ``at`` (ms), into ``out`` float64[F]."""
+def evaluate(plan: Plan, arena: Arena, work: Work, slot: int, at: int, out: np.ndarray) -> bool:
+    """All features of ``slot`` as of time ``at`` (ms), into ``out`` float64[F]; False if its tallies lack room."""
     start = arena.slots[slot, START]
     high = start + arena.slots[slot, LENGTH]
     for e in range(plan.edges.size):  # ascending distances, so each search ends where the one before began
         high = rows_until(arena.ts, start, high, at - plan.edges[e])
         work.at[e] = high
+    for k in range(plan.tallies.shape[0]):
+        if not follow(plan, arena, slot, k, work.at):
+            return False
     more = has_tail(arena, slot)
     held = in_panes(arena) if more else arena
     if more:
@@ -190,3 +198,4 @@ def evaluate(plan: Plan, arena: Arena, work: Work, slot: int, at: int, out: np.n
         for f in range(out.size):
             if plan.features[f, AGG] == RATIO:
                 out[f] = ratio(out, work.hidden, plan.features[f, ONE], plan.features[f, OTHER])
+    return True

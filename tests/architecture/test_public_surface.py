@@ -7,9 +7,9 @@ import pytest
 
 SURFACE = {
     "headrace.features": {
-        "Change", "Count", "DecayedCount", "DecayedMean", "DecayedSum", "Entity", "FeatureView", "First", "Last",
-        "LastK", "Max", "Mean", "Min", "MsSinceFirst", "MsSinceLast", "Ratio", "Share", "Source", "Std", "Sum", "Trend",
-        "field",
+        "Change", "Count", "CountDistinct", "DecayedCount", "DecayedMean", "DecayedSum", "Entity", "FeatureView",
+        "First", "Last", "LastK", "Max", "Mean", "Min", "MostFrequent", "MsSinceFirst", "MsSinceLast", "Quantile",
+        "Ratio", "Share", "Source", "Std", "Sum", "Trend", "field",
     },
     "headrace.models": {
         "Label", "ModelSpec", "Pipeline", "category", "compile_pipeline", "day_of_week", "difference", "hour_of_day",

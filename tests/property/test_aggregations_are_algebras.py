@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from headrace.features import (
     Change,
     Count,
+    CountDistinct,
     DecayedCount,
     DecayedMean,
     DecayedSum,
@@ -18,8 +19,10 @@ from headrace.features import (
     Max,
     Mean,
     Min,
+    MostFrequent,
     MsSinceFirst,
     MsSinceLast,
+    Quantile,
     Ratio,
     Share,
     Std,
@@ -30,10 +33,10 @@ from headrace.features.kernel.oracle import AGGREGATIONS, OF_EVENTS, ratio, valu
 from headrace.features.plan import Agg
 
 ALL = [
-    *(each("x", "1h") for each in (Change, Count, First, Last, Max, Mean, Min, MsSinceFirst, MsSinceLast, Share, Std,
-                                   Sum, Trend)),
+    *(each("x", "1h") for each in (Change, Count, CountDistinct, First, Last, Max, Mean, Min, MostFrequent,
+                                   MsSinceFirst, MsSinceLast, Share, Std, Sum, Trend)),
     *(each("x", half_life="3s") for each in (DecayedCount, DecayedMean, DecayedSum)),
-    LastK("x", 3, "1h"), Ratio(Sum("x", "1h"), Last("x", "1h")),
+    LastK("x", 3, "1h"), Quantile("x", 0.9, "1h"), Ratio(Sum("x", "1h"), Last("x", "1h")),
 ]
 numbers = st.one_of(st.integers(-9, 9).map(float), st.floats(-(2.0**400), 2.0**400).map(lambda x: x + 0.0))
 

@@ -13,12 +13,12 @@ from headrace.features.kernel.folded import Folded
 from headrace.features.kernel.layout import DECAYING
 from headrace.features.kernel.oracle import OracleView
 from headrace.features.plan import LIFETIME, Agg, FoldPlan, PlannedFeature
-from tests.planned import plans
+from tests.planned import is_declarable, plans
 
 LEAST, MOST = 2.0**-400, math.nextafter(2.0**500, 0)
 NULL = math.nan
 DECLARED = 2.0**-90  # of the sum of magnitudes
-PARAMETERS = {Agg.LAST_K: 3.0} | dict.fromkeys(DECAYING, 450.0)
+PARAMETERS = {Agg.LAST_K: 3.0, Agg.QUANTILE: 0.9} | dict.fromkeys(DECAYING, 450.0)
 families = st.sampled_from([
     st.integers(-9, 9).map(float),
     st.decimals(-1000, 1000, places=2).map(float),
@@ -127,6 +127,7 @@ def long_history(seed, n, values):
     features += [PlannedFeature("f", agg, 0, window_ms, shift_ms, "double", PARAMETERS.get(agg, 0.0), events)
                  for window_ms, shift_ms, events in ((LIFETIME, 0, 0), (5000, 137, 0), (LIFETIME, 0, 300))
                  for agg in newer if window_ms == LIFETIME and not events or agg not in DECAYING]
+    features = [each for each in features if is_declarable(each)]
     plan = FoldPlan("v.v1", (None,), None, 3000, 5500, tuple(features))
     slot = np.where(rng.random(n) < 0.9, 0, rng.integers(1, 4, n)).astype(np.int32)
     event_time = np.cumsum(rng.integers(0, 3, n)) - np.where(rng.random(n) < 0.1, rng.integers(0, 3000, n), 0)

@@ -23,7 +23,7 @@ PLANS = [
         PlannedFeature("f", Agg.SUM, 1, LIFETIME, 2, "double", events=7))),
     FoldPlan("lifetimes.v1", (None,), None, 2, 2, tuple(
         feature(agg, 0, window_ms) for agg in PLAIN for window_ms in (LIFETIME, 10)
-        if window_ms == LIFETIME or agg not in DECAYING)),
+        if (window_ms == LIFETIME or agg not in DECAYING) and (agg, window_ms) != (Agg.MOST_FREQUENT, LIFETIME))),
     FoldPlan("counts.v1", (), None, 0, 0, (feature(Agg.COUNT, EVENTS, LIFETIME), feature(Agg.COUNT, EVENTS, 5, 1))),
     FoldPlan("ratio.v1", (None,), None, 3, 3, (
         feature(Agg.SUM, 0, LIFETIME), PlannedFeature("f", Agg.RATIO, 0, LIFETIME, 0, "double", operands=(0, 2))),

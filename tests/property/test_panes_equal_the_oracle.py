@@ -15,7 +15,7 @@ from headrace.features.kernel import layout
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import Folded
 from headrace.features.kernel.oracle import OracleView, value_of
-from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import EVENTS, LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
 
 LAST_INSTANT = 3000  # of sweeps: all windows are empty by then
 STEP = 97
@@ -44,7 +44,7 @@ def features(aggs):
         lambda span: feature(Agg.COUNT, EVENTS, *span), SPANS)
 
 
-ALL = [agg for agg in Agg if agg is not Agg.RATIO]
+ALL = [agg for agg in Agg if agg is not Agg.RATIO and agg not in TALLIED]
 QUICK = [agg for agg in ALL if agg not in SLOW]
 
 

@@ -6,10 +6,11 @@ import pytest
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import QUERY, UPDATE
 from headrace.features.kernel.limits import MIN_TIME
-from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import EVENTS, LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
 
 NULL = float("nan")
 BOTH = UPDATE | QUERY
+AGGS = [*tuple(Agg)[:7], *sorted(TALLIED)]
 
 
 def view(*features, lateness_ms=0, answer_lateness_ms=None, columns=1):
@@ -50,18 +51,19 @@ def test_a_shifted_window_ends_before_the_event():
 
 
 def test_an_empty_window_counts_and_sums_nothing_and_knows_nothing_else():
-    state = view(*[(agg, 0, 10, 0) for agg in Agg])
+    state = view(*[(agg, 0, 10, 0) for agg in AGGS])
     folded = fold(state, (0, QUERY, NULL), (0, UPDATE, 7), (100, QUERY, NULL), (100, UPDATE, NULL))
     for i, row in ((0, folded.answers), (2, folded.answers), (3, folded.rows)):
-        assert row[i, :2].tolist() == [0, 0]
-        assert np.isnan(row[i, 2:]).all()
+        zero = np.isin(AGGS, [Agg.COUNT, Agg.SUM, Agg.DISTINCT])
+        assert row[i, zero].tolist() == [0, 0, 0]
+        assert np.isnan(row[i, ~zero]).all()
     assert folded.stream_time.tolist() == [MIN_TIME, 0, 0, 100]
 
 
 def test_counting_events_counts_nulls_and_all_else_skips_them():
-    state = view((Agg.COUNT, EVENTS, 10, 0), *[(agg, 0, 10, 0) for agg in Agg])
+    state = view((Agg.COUNT, EVENTS, 10, 0), *[(agg, 0, 10, 0) for agg in AGGS])
     folded = fold(state, (0, UPDATE, 1), (1, UPDATE, NULL), (2, UPDATE, 2), (3, UPDATE, 3), (4, UPDATE, NULL))
-    assert folded.rows[4].tolist() == [5, 3, 6, 2, 1, 3, 1, 3]
+    assert folded.rows[4].tolist() == [5, 3, 6, 2, 1, 3, 1, 3, 3, 3, 1 + 2**-7]
 
 
 def test_late_is_strictly_behind_stream_time_less_the_allowed_lateness():
@@ -108,11 +110,11 @@ def test_a_query_changes_nothing():
 
 
 def test_a_lifetime_reaches_back_further_than_the_events_kept():
-    state = view(*[(agg, 0, LIFETIME, 0) for agg in Agg])
+    state = view(*[(agg, 0, LIFETIME, 0) for agg in AGGS if agg != Agg.MOST_FREQUENT])
     n = 10_000
     folded = fold(state, *[(t, UPDATE, t % 100 + 0.5) for t in range(n)])
     assert folded.rows[-1, :5].tolist() == [n, 50.0 * n, 50.0, 0.5, 99.5]
-    assert folded.rows[-1, 6] == 99.5
+    assert folded.rows[-1, 6:].tolist() == [99.5, 100, 0.5 + 2**-8]
     assert state.snapshot()["ts"].size < 10  # the rest is in the base
 
 

@@ -1,0 +1,47 @@
+"""Counting different texts: numbers stand for them."""
+
+import pyarrow as pa
+import pytest
+
+from headrace.features import Count, CountDistinct, Entity, FeatureView, MostFrequent, Quantile, Source, field
+from headrace.features.expr import evaluate_number
+from headrace.features.expr_oracle import evaluate_record
+from headrace.features.texts import TextHash
+from headrace.schemas.errors import DeclarationError
+
+FIELDS = {"id": "string", "note": ["null", "string"], "at": "long", "x": "double"}
+EVENTS = Source("events", schema={"type": "record", "name": "E", "fields": [
+    {"name": name, "type": kind} for name, kind in FIELDS.items()]}, key="id", event_time="at")
+TEXTS = ["a", None, "", "ä", "a", "long " * 100]
+
+
+def view(*features):
+    return FeatureView("v", source=EVENTS, entity=Entity("e", {"id": str}), on={"id": "id"}, features=features)
+
+
+def test_equal_texts_have_one_number_and_null_has_none():
+    batch = pa.RecordBatch.from_pydict({"note": pa.array(TEXTS, pa.string())})
+    numbers = evaluate_number(TextHash(field("note")), batch).tolist()
+    assert numbers[0] == numbers[4] and len(set(numbers[:1] + numbers[2:])) == 4
+    assert [None if x != x else x for x in numbers] == [
+        evaluate_record(TextHash(field("note")), {"note": text}) for text in TEXTS]
+
+
+def test_the_plan_counts_different_texts_by_their_numbers_and_texts_by_ones():
+    different = CountDistinct("note", "1h", where=field("x") > 1)
+    plan = view(different, Count("note", "1h"), Quantile("x", 0.999, "1h")).plan()
+    assert [each.text for each in plan.columns] == ["(1.0 when ~(note is null))", "(hash(note) when (x > 1.0))", "x"]
+    assert [(f.name, f.dtype) for f in plan.features] == [
+        ("note_count_1h", "long"), ("note_distinct_1h", "long"), ("x_p99_9_1h", "double")]
+
+
+@pytest.mark.parametrize("declare, message", [
+    (lambda: view(MostFrequent("note", "1h")), "MostFrequent of a text"),
+    (lambda: view(Quantile("note", 0.5, "1h")), "numeric field"),
+    (lambda: MostFrequent("x"), "no windows"),
+    (lambda: CountDistinct("x", shift="1h"), "lifetime's cannot be shifted"),
+    (lambda: Quantile("x", 95, "1h"), "q from 0 to 1"),
+])
+def test_what_cannot_be_counted_is_refused_at_declaration(declare, message):
+    with pytest.raises(DeclarationError, match=message):
+        declare()
