@@ -5,13 +5,13 @@ import pytest
 
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.footprint import bound_of, footprint_of
-from headrace.features.plan import EVENTS, LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
 
 
 def plan(*windows, exact_events=65_536):
     return FoldPlan("v.v1", (None,), None, 0, 0, tuple(
-        PlannedFeature(f"{agg.name}_{window}", agg, 0, window, 0, "double") for agg in Agg for window in windows
-        if agg not in TALLIED),
+        PlannedFeature(f"{agg.name}_{window}", agg, 0, window, 0, "double") for agg in tuple(Agg)[:7]
+        for window in windows),
         exact_events=exact_events)
 
 
