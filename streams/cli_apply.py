@@ -25,6 +25,7 @@ def apply(
     """
     def work() -> None:
         from headrace.models import compile_pipeline
+        from headrace.models.locking import refuse
         from headrace.streams.apply import Application
         from headrace.streams.apply_plan import to_do
         from headrace.streams.apply_table import plan_table
@@ -36,6 +37,7 @@ def apply(
         settings, console = environment_settings(), Console()
         security_options(settings)   # what only the workers' client would refuse is refused now
         loaded = load_pipeline(pipeline)
+        refuse(loaded)
         application = Application(
             loaded, compile_pipeline(loaded), settings, open_registry(settings), feast, partitions, replication
         )
