@@ -10,7 +10,8 @@ workers, command line and notebooks have the same one. Without a file everything
 values, sorted, so that a diff of it can be read:
 
     sources   name -> place in the canonical order, digest, meaning
-    stages    name -> entity, generation, whether a topic is its log as it is, and per source: topic, carried fields, roles and the views asked in each
+    stages    name -> entity, generation, whether a source's topic is its log as it is (identity), and per source:
+              topic, carried fields, roles and the views asked in each
     views     uid  -> stage, digest, meaning
     models    name -> digest, meaning
     retired   what there was once: its names are not given to anything else

@@ -112,7 +112,7 @@ def bootstrap(
         The plan is refused; files cannot be read; a service does not answer; there is no such stage.
     """
     topology = compile_pipeline(pipeline)
-    known = {stage.entity.name: number for number, stage in enumerate(topology.stages)}
+    known = {stage.name: number for number, stage in enumerate(topology.stages)}
     for name in stages or ():
         if name not in known:
             near = did_you_mean(name, list(known))
@@ -199,7 +199,7 @@ def _save(
         feeding = {source: names.source(topology.sources[source].topic) for source in stage.sources}
         own = shard if stage.identity else None
         core.go_on_at({source: _offsets(plan, each) for source, each in feeding.items()}, plan.cut_ms, own)
-        name = ShardName(names.group("stage"), topology.digest, stage.entity.name, shard, topic_ids[topic])
+        name = ShardName(names.group("stage"), stage.log_digest, stage.name, shard, topic_ids[topic])
         arrays = core.snapshot() | ({TOP: np.array([plan.cut_ms], np.int64)} if stage.identity else {})
         path = SnapshotStore(settings.state_url, name).save(logs[topic, shard], arrays)
         size += path.stat().st_size

@@ -116,7 +116,7 @@ class SourceRouter:
         self._max_record_bytes = max_record_bytes
         feeding = [stage for stage in topology.stages if source in stage.sources]
         self._outlets = [
-            _Outlet(topology, stage, source, names, registry, stage_partitions[stage.entity.name])
+            _Outlet(topology, stage, source, names, registry, stage_partitions[stage.name])
             for stage in feeding if not stage.identity
         ]
         self._read_by_stages = [stage.bindings[0] for stage in feeding if stage.identity]
@@ -212,7 +212,7 @@ class _Outlet:
         self._topic = log_topic(topology, stage, names)
         self._carried = stage.carried(source)
         self._fields = topology.sources[source].fields
-        schema = stage_schema(topology.pipeline, stage.entity.name, topology.sources[source].name, self._carried)
+        schema = stage_schema(topology.pipeline, stage.name, topology.sources[source].name, self._carried)
         self._codec = BatchCodec(schema)
         self._schema_id = registry.register(record_subject(self._topic, schema), schema)
 

@@ -231,7 +231,7 @@ class TickWriter:
             topic = log_topic(topology, stage, names)
             schema_id = registry.register(record_subject(topic, tick_schema()), tick_schema())
             feeding = {topology.sources[source].name for source in stage.sources}
-            self._stages.append((topic, stage_partitions[stage.entity.name], schema_id, feeding))
+            self._stages.append((topic, stage_partitions[stage.name], schema_id, feeding))
         self._said: dict[str, list[dict]] = {}
 
     def write(self, lanes: list[tuple[str, Lane]]) -> None:
@@ -266,7 +266,7 @@ def route_host(topology: Topology, settings: Settings, status_path: Path | None)
         topic = log_topic(topology, stage, names)
         if topic not in existing:
             raise ServiceError(f"topic {topic} is missing on {settings.bootstrap}; run `headrace apply` first")
-        stage_partitions[stage.entity.name] = len(existing[topic].partitions)
+        stage_partitions[stage.name] = len(existing[topic].partitions)
     producer = GaplessProducer(settings, f"{names.group('route')}.{settings.worker}")
     role = RouteRole(
         topology, settings, producer, open_registry(settings), stage_partitions, StatusFile(status_path)

@@ -116,7 +116,7 @@ class Scorer:
             self._source, self._events_topic, self._decoder, settings)
         readers = [AnswerReader(self._scored, stage) for stage in range(len(topology.stages))]
         self._readers = {reader.schema["name"]: reader for reader in readers}
-        self._by_schema: dict[int, tuple[AnswerReader, BatchCodec]] = {}
+        self._by_schema: dict[int, tuple[AnswerReader | None, BatchCodec]] = {}
         self._predictors = [
             Predictor(
                 topology, self._scored, model, artifact, names,
@@ -211,6 +211,8 @@ class Scorer:
         ids = split(values)
         for schema_id in np.unique(ids).tolist():
             reader, codec = self._reader(schema_id)
+            if reader is None:
+                continue
             rows = np.flatnonzero(ids == schema_id)
             batch = codec.decode(bodies([values[i] for i in rows.tolist()]))
             for ask, block in reader.blocks(batch, offsets[rows]):
@@ -218,10 +220,11 @@ class Scorer:
         lane.row_position = int(offsets[-1]) + 1
         self.counts["answers"] += len(group)
 
-    def _reader(self, schema_id: int) -> tuple[AnswerReader, BatchCodec]:
+    def _reader(self, schema_id: int) -> tuple[AnswerReader | None, BatchCodec]:
+        """How to read answers; None for those of a stage that these declarations do not know, or not any more."""
         if schema_id not in self._by_schema:
             schema = self._registry.schema_of(schema_id)
-            self._by_schema[schema_id] = (self._readers[schema["name"].rsplit(".", 1)[-1]], BatchCodec(schema))
+            self._by_schema[schema_id] = (self._readers.get(schema["name"].rsplit(".", 1)[-1]), BatchCodec(schema))
         return self._by_schema[schema_id]
 
     def _follow_clocks(self) -> None:
@@ -355,4 +358,4 @@ class Scorer:
         stage = topology.stages[ask.stage]
         binding = stage.bindings_of(self._scored.source)[ask.role]
         key = binding_keys(topology, binding, row.combine_chunks().to_batches()[0])[0]
-        return {"entity": stage.entity.name, "role": ask.role, "key_hash": murmur2(key) & 0x7FFFFFFF}
+        return {"entity": stage.name, "role": ask.role, "key_hash": murmur2(key) & 0x7FFFFFFF}

@@ -70,7 +70,7 @@ def topic_plans(
     """
     names, existing = TopicNames(pipeline.name, settings.prefix), existing or {}
     plans = [TopicPlan(names.marks, 1, FOREVER), TopicPlan(names.dead_letters, 1, FOREVER)]
-    counts, read_by = {}, {stage.sources[0]: stage.entity.name for stage in topology.stages if stage.identity}
+    counts, read_by = {}, {stage.sources[0]: stage.name for stage in topology.stages if stage.identity}
     for number, source in enumerate(topology.sources):
         topic = names.source(source.topic)
         counts[source.name] = count = existing.get(topic, partitions)
@@ -116,7 +116,7 @@ def wanted_schemas(topology: Topology, pipeline: Pipeline, settings: Settings) -
 
 def _stage_records(topology: Topology, stage: Stage, names: TopicNames) -> Iterator[tuple[str, dict]]:
     """Topic and schema of the records that have subjects of their own: ticks, stage records, answers."""
-    entity, topic = stage.entity.name, log_topic(topology, stage, names)
+    entity, topic = stage.name, log_topic(topology, stage, names)
     if not stage.identity:
         yield topic, tick_schema()
     for source in stage.sources:
@@ -126,4 +126,4 @@ def _stage_records(topology: Topology, stage: Stage, names: TopicNames) -> Itera
         asked = sorted({view for binding in stage.bindings_of(source) for view in binding.queries})
         if asked:
             views = [(stage.views[view].uid, stage.views[view].feature_names) for view in asked]
-            yield names.rows(name), answer_schema(topology.pipeline, name, entity, views)
+            yield names.rows(name), answer_schema(topology.pipeline, name, stage.name, views)

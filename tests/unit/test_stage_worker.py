@@ -304,7 +304,7 @@ def test_a_source_topic_with_more_partitions_than_the_snapshot_knows_is_refused(
     role.close()
     grown = StageRole(bench.TOPOLOGY, broker.settings, Recorder(), broker.registry, {0: 1, 1: 4}, {STAGE_TOPIC: "id"},
                       StatusFile(None))
-    with pytest.raises(SnapshotError, match=r"account\[0\]: the snapshot at offset 5 .* snapshot of 3 source"):
+    with pytest.raises(SnapshotError, match=r"account\[0\]: the snapshot at offset 5 .* snapshot of 2 partitions"):
         grown.start_at(STAGE_TOPIC, 0, 5, "")
 
 
