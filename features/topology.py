@@ -70,7 +70,8 @@ class Stage(ByMeaning):
     def log_digest(self) -> str:
         """SHA-256 of what its log means: snapshots of equal digests hold places in the same log."""
         feeds = [(feed.name, feed.topic, feed.carried, feed.roles) for feed in self.feeds]
-        return digest_of({"entity": self.entity, "generation": self.generation, "identity": self.identity, "feeds": feeds})
+        return digest_of({"entity": self.entity, "generation": self.generation, "identity": self.identity,
+                          "feeds": feeds})
 
     @property
     def view_digests(self) -> dict[str, str]:
