@@ -168,10 +168,11 @@ def carry_out(
     tell("feature rows")
     keys = _write_rows(cluster, folded, plan)
     clock = PartitionClock(plan.cut_ms, 0, plan.cut_ms).metadata
-    said = {stage_group: lambda move: notes[move.topic].metadata, route_group: lambda move: clock}
+    said = {stage_group: lambda move: notes[move.topic].metadata,
+            route_group: lambda move: f"{clock}{{}}{cluster.beside(move)}"}
     for group, own in moves.items():
         tell(f"offsets of {group}")
-        set_offsets(admin, group, own, said.get(group, lambda move: ""))
+        set_offsets(admin, group, own, said.get(group, cluster.beside))
     events = {cluster.topology.sources[number].name: folded.accepted[number] for number in history.read}
     refused = {cluster.topology.sources[n].name: folded.read[n] - folded.accepted[n] for n in history.read}
     return Loaded(events, refused, total - read, keys, size, time.monotonic() - started)

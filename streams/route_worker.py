@@ -286,7 +286,7 @@ def route_host(topology: Topology, settings: Settings, status_path: Path | None)
             raise ServiceError(f"topic {topic} is missing on {settings.bootstrap}; run `headrace apply` first")
         stage_partitions[stage.name] = len(existing[topic].partitions)
     producer = GaplessProducer(settings, f"{names.group('route')}.{settings.worker}")
-    starts = read_starts(settings, names, existing)
+    starts = read_starts(settings, names)
     if any(start.offset > FROM_THE_FIRST for start in starts.records):
         topics = {names.source(source.topic): source.name for source in topology.sources}
         begins = Offsets(settings, names.group("route")).starts(

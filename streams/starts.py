@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
+from confluent_kafka.admin import AdminClient
 
 from headrace.features.kernel.limits import NO_CLOCK
 from headrace.schemas.codec import BatchCodec
@@ -21,6 +22,7 @@ from headrace.streams.collect import read_topic
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.settings import Settings
 
+ANSWER_S = 10.0
 STAGE, MODEL = "stage", "model"
 FROM_THE_FIRST = -1
 
@@ -88,10 +90,10 @@ class Starts:
 NO_STARTS = Starts()
 
 
-def read_starts(settings: Settings, names: TopicNames, existing: Iterable[str]) -> Starts:
-    """Read all there is; nothing if the topic is not among the existing ones. Blocks; raises as `read_topic`."""
-    if names.starts not in existing:
-        return Starts()
+def read_starts(settings: Settings, names: TopicNames) -> Starts:
+    """Read all there is; nothing if there is no such topic. Blocks; raises as `read_topic`."""
+    if names.starts not in AdminClient(settings.client()).list_topics(timeout=ANSWER_S).topics:
+        return NO_STARTS
     newest: dict[bytes, bytes | None] = {}
     for messages in read_topic(settings, names.starts):
         newest |= {message.key(): message.value() for message in messages}
