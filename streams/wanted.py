@@ -14,6 +14,7 @@ from headrace.schemas.records import (
     mark_schema,
     prediction_schema,
     stage_schema,
+    start_schema,
     tick_schema,
 )
 from headrace.schemas.registry import record_subject, value_subject
@@ -23,6 +24,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.stage_logs import log_topic, routed_logs
 
 DELETE = {"cleanup.policy": "delete"}   # a log that is compacted has holes, and a hole stops whoever reads it
+COMPACTED = {"cleanup.policy": "compact"}   # the newest record of every key is the state
 FOREVER = DELETE | {"retention.ms": "-1"}
 WEEK = DELETE | {"retention.ms": str(7 * 86_400_000)}
 REPLAYED = {"message.timestamp.type": "CreateTime", **FOREVER}   # old stamps: retention by time would delete at once
@@ -69,7 +71,8 @@ def topic_plans(
         Partitions of source topics that are there: answers and predictions travel in the partition of their event.
     """
     names, existing = TopicNames(pipeline.name, settings.prefix), existing or {}
-    plans = [TopicPlan(names.marks, 1, FOREVER), TopicPlan(names.dead_letters, 1, FOREVER)]
+    plans = [TopicPlan(names.marks, 1, FOREVER), TopicPlan(names.starts, 1, COMPACTED)]
+    plans.append(TopicPlan(names.dead_letters, 1, FOREVER))
     counts, read_by = {}, {stage.sources[0]: stage.name for stage in topology.stages if stage.identity}
     for number, source in enumerate(topology.sources):
         topic = names.source(source.topic)
@@ -93,7 +96,7 @@ def topic_plans(
 def wanted_schemas(topology: Topology, pipeline: Pipeline, settings: Settings) -> dict[str, dict]:
     """Return the schema of every kind of record of a pipeline by its subject; sources of JSON have none."""
     names = TopicNames(pipeline.name, settings.prefix)
-    found = {value_subject(names.marks): mark_schema()}
+    found = {value_subject(names.marks): mark_schema(), value_subject(names.starts): start_schema()}
     for source in topology.sources:
         if source.format != "json":
             found[value_subject(names.source(source.topic))] = source.avro
