@@ -1,7 +1,7 @@
 """What is predicted: labels, models, and the pipeline that holds them. Frozen data, judged where it is written."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 
 from headrace.features.canonical import ByMeaning
@@ -193,7 +193,6 @@ class Pipeline(ByMeaning):
     name: str
     models: Sequence[ModelSpec] = ()
     extra_views: Sequence[FeatureView] = ()
-    _: KW_ONLY
     lock: Lock | None = dataclass_field(default=None, compare=False)   # held always; it is no part of the meaning
 
     def __init__(self, name, models=(), views=(), *, extra_views=(), lock=None) -> None:

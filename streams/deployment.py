@@ -51,7 +51,7 @@ class Deployment:
     starts : Starts
         What was deployed before.
     standing : mapping of source name to {partition: Standing}
-        Of the sources of what is added; empty where the pipeline does not run yet.
+        Of every source topic that is there; empty where the pipeline does not run yet, or nothing is added.
     accept_gap : bool
         Begin with what the logs hold.
     """
@@ -93,7 +93,7 @@ class Deployment:
     def _stage(self, stage: Stage) -> list[Start]:
         return [
             Start(STAGE, stage.name, name, partition, one.log.start)
-            for name in self._fed(stage) for partition, one in sorted(self.standing[name].items())
+            for name in self._fed(stage) for partition, one in sorted(self.standing.get(name, {}).items())
         ]
 
     def _fed(self, stage: Stage) -> list[str]:
@@ -104,14 +104,14 @@ class Deployment:
         back = warm_up_of(stage.views)
         updating = {binding.source for binding in stage.bindings if binding.updates}
         for source in (self.topology.sources[number].name for number in sorted(updating)):
-            for one in self.standing[source].values():
+            for one in self.standing.get(source, {}).values():
                 needed = None if back is None or one.clock == NO_CLOCK else int(passed(one.clock)) - back
                 if text := gap_of(one.log, needed, back):
                     yield text
 
     def _model(self, model: ModelSpec) -> list[Start]:
         found = []
-        for partition, one in sorted(self.standing[model.scores.name].items()):
+        for partition, one in sorted(self.standing.get(model.scores.name, {}).items()):
             offset, rows = (one.log.end, 0) if one.scored is None else one.scored
             begins = self.starts.of(STAGE, model.scores.name, partition) | {
                 start.name: start for start in self.added

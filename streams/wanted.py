@@ -21,7 +21,7 @@ from headrace.schemas.registry import record_subject, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.streams.feature_rows import row_schema
 from headrace.streams.settings import Settings
-from headrace.streams.stage_logs import log_topic, routed_logs
+from headrace.streams.stage_logs import log_topic
 
 DELETE = {"cleanup.policy": "delete"}   # a log that is compacted has holes, and a hole stops whoever reads it
 COMPACTED = {"cleanup.policy": "compact"}   # the newest record of every key is the state
@@ -68,7 +68,7 @@ def topic_plans(
     partitions : int
         Of sources and stages that are created.
     existing : mapping of str to int
-        Partitions of source topics that are there: answers and predictions travel in the partition of their event.
+        Partitions of topics that are there: answers and predictions travel in the partition of their event.
     """
     names, existing = TopicNames(pipeline.name, settings.prefix), existing or {}
     plans = [TopicPlan(names.marks, 1, FOREVER), TopicPlan(names.starts, 1, COMPACTED)]
@@ -82,9 +82,12 @@ def topic_plans(
         plans.append(TopicPlan(names.late(source.name), 1, WEEK))
         if number in topology.scored:
             plans.append(TopicPlan(names.rows(source.name), count, WEEK, alike=topic))
-    plans += [TopicPlan(topic, partitions, WEEK) for topic in routed_logs(topology, names)]
     for stage in topology.stages:
-        plans += [TopicPlan(names.features(v.name, v.version), partitions, WEEK) for v in stage.view_specs]
+        first = names.stage(stage.entity.name)   # what is added later is spread as what was there
+        count = partitions if stage.generation == 1 else existing.get(first, partitions)
+        if not stage.identity:
+            plans.append(TopicPlan(log_topic(topology, stage, names), count, WEEK))
+        plans += [TopicPlan(names.features(v.name, v.version), count, WEEK) for v in stage.view_specs]
     for model in pipeline.models:
         events = names.source(model.scores.topic)
         plans.append(TopicPlan(names.predictions(model.name), counts[model.scores.name], WEEK, alike=events))
