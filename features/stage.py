@@ -84,7 +84,7 @@ class StageCore:
         self.stage = topology.stages[stage_index]
         self._layout = StageLayout(self.stage)
         self._partition = partition
-        counts = {source: partitions[source] for source in self.stage.sources}
+        self._counts = counts = {source: partitions[source] for source in self.stage.sources}
         if partition is None:
             self._aligner = Aligner(counts)
         else:
@@ -94,10 +94,7 @@ class StageCore:
         plans = [plan if sweeping else replace(plan, sweep_ms=0) for plan in self.stage.views]
         self._views = [ViewState(plan) for plan in plans]
         self._tally = np.zeros((len(self._views), len(PER_VIEW)), np.int64)
-        self._names = StateNames({
-            topology.sources[source].name: SourceState(source, partitions[source], self._layout.expressions(source))
-            for source in self.stage.sources
-        }, self.stage.view_digests)
+        self._sources = {source: topology.sources[source].name for source in self.stage.sources}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -155,6 +152,14 @@ class StageCore:
         rows = self._rows(released, results)
         return StageOutput(rows, [each for each in answers if len(each.offset)], late)
 
+    @property
+    def _names(self) -> StateNames:
+        """What the numbers of the state mean now."""
+        return StateNames({
+            name: SourceState(source, self._counts[source], self._layout.expressions(source))
+            for source, name in self._sources.items()
+        }, self.stage.view_digests)
+
     def go_on_at(self, offsets: Mapping[int, Sequence[int]], clock: int, partition: int | None = None) -> None:
         """Leave the log behind: what comes next are the source logs from these offsets on.
 
@@ -177,8 +182,9 @@ class StageCore:
         if self.held_count:
             raise ValueError(f"{self.held_count} records wait: lift all clocks before the log is left")
         self._partition = partition
+        self._counts = {source: len(found) for source, found in offsets.items()}
         if partition is None:
-            self._aligner = Aligner({source: len(found) for source, found in offsets.items()})
+            self._aligner = Aligner(self._counts)
             self._aligner.clocks.begin(offsets, clock)
         else:
             [(source, found)] = offsets.items()
@@ -307,10 +313,11 @@ class StageCore:
             texts = [None if key is None else key.decode() for key in unpack("held.source_key", align)]
             align = {name: array for name, array in align.items() if not name.startswith("held.source_key.")}
             align["held.source_key"] = pa.array(texts, pa.string())
-        same = before == core._names or partition is not None   # of one source partition nothing has moved
-        core._aligner.restore(align if same else core._names.aligned(before, align))
+        names = core._names
+        same = before == names or partition is not None   # of one source partition nothing has moved
+        core._aligner.restore(align if same else names.aligned(before, align))
         core._keys = KeyIndex.restore(arrays)
-        core._tally = core._names.by_view(before, arrays["tally"])
+        core._tally = names.by_view(before, arrays["tally"])
         core._views = [
             ViewState.restore(plan, _under(f"view.{plan.uid}.", arrays)) for plan in core.stage.views
         ]
