@@ -226,7 +226,7 @@ def test_rows_of_the_first_version_are_undisturbed_and_its_shards_went_on_from_t
     begun = re.findall(r"shard starts topic=growing\.growing\.stage\.(\S+) .*offset=(\d+) committed=(\d+)", log)
     assert {name for name, *_ in begun} == {"till", "till.g2"}
     for name, offset, committed in begun:
-        assert offset == committed and (offset == "0") == (name == "till.g2"), "from a snapshot, or from the first event"
+        assert offset == committed and (offset == "0") == (name == "till.g2"), name
 
 
 def test_rows_of_the_new_version_are_those_of_the_whole_log(grown):
