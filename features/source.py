@@ -209,9 +209,10 @@ class Source:
         if self.dedupe_for is not None:
             used = {*used, self.event_id}
         kinds = {name: [self.fields[name].kind, self.fields[name].unit] for name in sorted({*used, self.event_time})}
+        nonfinite = self.nonfinite if isinstance(self.nonfinite, str) else dict(self.nonfinite)
         meaning = {
             "name": self.name, "topic": self.topic, "event_time": self.event_time, "fields": kinds, "rank": self.rank,
-            "lateness_ms": self.allowed_lateness_ms, "future_skew_ms": self.future_skew_ms, "nonfinite": self.policies,
+            "lateness_ms": self.allowed_lateness_ms, "future_skew_ms": self.future_skew_ms, "nonfinite": nonfinite,
         }
         if self.dedupe_for is not None:  # absent otherwise, so that it does not change what others have stored
             meaning |= {"dedupe_ms": self.dedupe_ms, "event_id": self.event_id}
@@ -228,7 +229,7 @@ def _schema_text(name: str, schema: object) -> str:
         return schema
     if schema.lstrip().startswith("{"):  # as dataclasses.replace passes on what is already text
         return _checked(_json(schema, where), where)
-    path = Path(schema) if Path(schema).is_absolute() else _declaring_folder() / schema
+    path = Path(schema) if Path(schema).is_absolute() else declaring_folder(__name__) / schema
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -253,10 +254,13 @@ def _checked(schema: object, where: str) -> str:
     return json.dumps(schema, separators=(",", ":"))
 
 
-def _declaring_folder() -> Path:
-    """Folder of the module that calls ``Source(…)``; the working directory where there is no file, as in a notebook."""
+def declaring_folder(*ours: str) -> Path:
+    """Folder of the module that calls ``Source(…)``; the working directory where there is no file, as in a notebook.
+
+    ``ours`` are the modules between that one and this function.
+    """
     frame = sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__") in (__name__, "dataclasses"):
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, "dataclasses", *ours):
         frame = frame.f_back
     file = frame.f_globals.get("__file__") if frame is not None else None
     return Path(file).resolve().parent if file else Path.cwd()

@@ -40,6 +40,7 @@ from headrace.features.stage_columns import (
     no_late,
 )
 from headrace.features.stage_layout import FILTERED, StageLayout, asking, view_rows
+from headrace.features.stage_names import SourceState, StateNames
 from headrace.features.stage_rows import interleaved, no_sweep, swept_rows
 from headrace.features.topology import Topology
 
@@ -47,6 +48,7 @@ __all__ = ["AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceReco
            "Ticks", "ViewAnswers"]
 
 PER_VIEW = ("applied", "late", "filtered", "answered", "too_late", "swept")  # columns of the tally, in snapshots
+NAMES = "names"   # in a snapshot: what its numbers mean
 ORIGIN = ("source", "partition", "offset", "role")
 
 
@@ -82,7 +84,7 @@ class StageCore:
         self.stage = topology.stages[stage_index]
         self._layout = StageLayout(self.stage)
         self._partition = partition
-        counts = {source: partitions[source] for source in self.stage.sources}
+        self._counts = counts = {source: partitions[source] for source in self.stage.sources}
         if partition is None:
             self._aligner = Aligner(counts)
         else:
@@ -92,6 +94,7 @@ class StageCore:
         plans = [plan if sweeping else replace(plan, sweep_ms=0) for plan in self.stage.views]
         self._views = [ViewState(plan) for plan in plans]
         self._tally = np.zeros((len(self._views), len(PER_VIEW)), np.int64)
+        self._sources = {source: topology.sources[source].name for source in self.stage.sources}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -149,6 +152,14 @@ class StageCore:
         rows = self._rows(released, results)
         return StageOutput(rows, [each for each in answers if len(each.offset)], late)
 
+    @property
+    def _names(self) -> StateNames:
+        """What the numbers of the state mean now."""
+        return StateNames({
+            name: SourceState(source, self._counts[source], self._layout.expressions(source))
+            for source, name in self._sources.items()
+        }, self.stage.view_digests)
+
     def go_on_at(self, offsets: Mapping[int, Sequence[int]], clock: int, partition: int | None = None) -> None:
         """Leave the log behind: what comes next are the source logs from these offsets on.
 
@@ -171,8 +182,9 @@ class StageCore:
         if self.held_count:
             raise ValueError(f"{self.held_count} records wait: lift all clocks before the log is left")
         self._partition = partition
+        self._counts = {source: len(found) for source, found in offsets.items()}
         if partition is None:
-            self._aligner = Aligner({source: len(found) for source, found in offsets.items()})
+            self._aligner = Aligner(self._counts)
             self._aligner.clocks.begin(offsets, clock)
         else:
             [(source, found)] = offsets.items()
@@ -271,32 +283,41 @@ class StageCore:
         arrays = {f"align.{name}": array for name, array in align.items()}
         if source_key is not None:
             arrays |= pack("align.held.source_key", source_key.cast(pa.binary()).to_pylist())
-        arrays |= self._keys.snapshot() | {"tally": self._tally.copy()}
+        arrays |= self._keys.snapshot() | {"tally": self._tally.copy(), NAMES: self._names.array()}
         for plan, view in zip(self.stage.views, self._views, strict=True):
             arrays |= {f"view.{plan.uid}.{name}": array for name, array in view.snapshot().items()}
         return arrays
+
+    @staticmethod
+    def lacking(stage_index: int, topology: Topology, arrays: Mapping[str, np.ndarray]) -> list[str]:
+        """Views whose state a snapshot does not hold, or holds for another meaning of theirs."""
+        held = StateNames.of_array(arrays[NAMES]).views
+        return [uid for uid, digest in topology.stages[stage_index].view_digests.items() if held.get(uid) != digest]
 
     @classmethod
     def restore(
         cls, stage_index: int, topology: Topology, partitions: Mapping[int, int], arrays: Mapping[str, np.ndarray],
         partition: int | None = None,
     ) -> "StageCore":
-        """The core a snapshot was taken of.
+        """The core a snapshot was taken of, as far as it is declared: state of views that are gone is dropped.
 
         Raises
         ------
         ValueError, KeyError
-            It was taken with other partitions or another declaration.
+            It was taken with other partitions, or views are ``lacking``.
         """
         core = cls(stage_index, topology, partitions, partition=partition)
+        before = StateNames.of_array(arrays[NAMES])
         align = _under("align.", arrays)
         if "held.source_key.ends" in align:
             texts = [None if key is None else key.decode() for key in unpack("held.source_key", align)]
             align = {name: array for name, array in align.items() if not name.startswith("held.source_key.")}
             align["held.source_key"] = pa.array(texts, pa.string())
-        core._aligner.restore(align)
+        names = core._names
+        same = before == names or partition is not None   # of one source partition nothing has moved
+        core._aligner.restore(align if same else names.aligned(before, align))
         core._keys = KeyIndex.restore(arrays)
-        core._tally = np.array(arrays["tally"])
+        core._tally = names.by_view(before, arrays["tally"])
         core._views = [
             ViewState.restore(plan, _under(f"view.{plan.uid}.", arrays)) for plan in core.stage.views
         ]

@@ -58,6 +58,10 @@ class StageLayout:
                 self.queried[source] = asked
         self.width = max(map(len, self._expressions.values()))
 
+    def expressions(self, source: int) -> list[str]:
+        """Texts of the expressions of a source, by column of ``values``."""
+        return [expression.text for expression in self._expressions[source]]
+
     def rows(self, records: SourceRecords) -> tuple[np.ndarray, np.ndarray]:
         """The flags and values of m records."""
         flags = self._flags[records.source][records.role]

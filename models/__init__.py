@@ -2,6 +2,7 @@
 
 from headrace.models.compile import compile_pipeline
 from headrace.models.inputs import category, day_of_week, difference, hour_of_day, number, ratio
+from headrace.models.locking import check_lock
 from headrace.models.spec import Label, ModelSpec, Pipeline
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "ModelSpec",
     "Pipeline",
     "category",
+    "check_lock",
     "compile_pipeline",
     "day_of_week",
     "difference",

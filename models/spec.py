@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 
 from headrace.features.canonical import ByMeaning
 from headrace.features.durations import duration_ms
@@ -12,6 +13,7 @@ from headrace.features.nodes import expect
 from headrace.features.source import Source
 from headrace.features.view import FeatureView, ViewInput, check_keys
 from headrace.models.inputs import RequestInput
+from headrace.models.lock import Lock, find_lock
 from headrace.schemas.errors import DeclarationError
 
 
@@ -183,15 +185,22 @@ class Pipeline(ByMeaning):
         Prefix of every internal topic, group and transactional id, and the Feast project.
     views
         Views no model asks, for look-ups alone.
+    lock
+        What was compiled before, and must not silently change; left out, it is read from ``<name>.lock.json`` beside
+        the declaring module, if there is such a file.
     """
 
     name: str
     models: Sequence[ModelSpec] = ()
     extra_views: Sequence[FeatureView] = ()
+    lock: Lock | None = dataclass_field(default=None, compare=False)   # held always; it is no part of the meaning
 
-    def __init__(self, name, models=(), views=(), *, extra_views=()) -> None:
+    def __init__(self, name, models=(), views=(), *, extra_views=(), lock=None) -> None:
         check_name(name, "pipeline")
-        written = {"name": name, "models": tuple(models), "extra_views": (*views, *extra_views)}
+        written = {
+            "name": name, "models": tuple(models), "extra_views": (*views, *extra_views),
+            "lock": find_lock(name, __name__) if lock is None else lock,
+        }
         for attribute, what in written.items():
             object.__setattr__(self, attribute, what)
         for one, kind in [*((m, ModelSpec) for m in self.models), *((v, FeatureView) for v in self.extra_views)]:
@@ -238,7 +247,7 @@ class Pipeline(ByMeaning):
             inputs = [replace(i, lookup="stream") if isinstance(i, ViewInput) else i for i in model.inputs]
             return replace(model, inputs=inputs)
 
-        return Pipeline(self.name, [model_of(m) for m in self.models], self.extra_views)
+        return replace(self, models=[model_of(m) for m in self.models])
 
     def resolved(self, fetch: Callable[[str], dict]) -> "Pipeline":
         """This pipeline with every schema known, and everything checked again.
@@ -259,7 +268,8 @@ class Pipeline(ByMeaning):
             inputs = [replace(i, view=view_of(i.view)) if isinstance(i, ViewInput) else i for i in model.inputs]
             return replace(model, scores=model.scores.resolved(schemas.__getitem__), inputs=inputs, label=label)
 
-        return Pipeline(self.name, [model_of(m) for m in self.models], [view_of(v) for v in self.extra_views])
+        return replace(
+            self, models=[model_of(m) for m in self.models], extra_views=[view_of(v) for v in self.extra_views])
 
 
 def _attached(model: str, scores: Source, one: object) -> RequestInput | ViewInput:

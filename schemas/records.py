@@ -28,8 +28,8 @@ def avro_name(name: str) -> str:
     return result if _LEGAL_NAME.fullmatch(result) else "_" + result
 
 
-def stage_schema(pipeline: str, entity: str, source: str, fields: Mapping[str, str]) -> dict:
-    """One event on its way to an entity's stage: origin, role, and the fields the stage's views need.
+def stage_schema(pipeline: str, stage: str, source: str, fields: Mapping[str, str]) -> dict:
+    """One event on its way to a stage: origin, role, and the fields the stage's views need.
 
     ``_key`` is the source Kafka key, its bytes decoded as latin-1: the UTF-8 order of latin-1 text is the order of the
     bytes, so canonical order can compare the text. ``fields`` maps each carried field to one of ``CARRIED_TYPES``.
@@ -37,7 +37,7 @@ def stage_schema(pipeline: str, entity: str, source: str, fields: Mapping[str, s
     for name, kind in fields.items():
         if kind not in CARRIED_TYPES:
             raise SchemaError(f"{source}.{name}: carried type {kind!r}; expected one of {', '.join(CARRIED_TYPES)}")
-    return _record(pipeline, f"Stage_{avro_name(entity)}_{avro_name(source)}", [
+    return _record(pipeline, f"Stage_{avro_name(stage)}_{avro_name(source)}", [
         ("_partition", "int"), ("_offset", "long"), ("_stamp", "long"), ("_role", "int"),
         ("_key", _nullable("string")), ("_event_time", "long"),
         *((name, _nullable(kind)) for name, kind in fields.items()),
@@ -58,13 +58,25 @@ def mark_schema() -> dict:
     return _record("headrace", "Mark", _CLOCK_FIELDS)
 
 
-def answer_schema(pipeline: str, source: str, entity: str, views: Sequence[tuple[str, Sequence[str]]]) -> dict:
+def start_schema() -> dict:
+    """A statement of `apply`: a stage or a model that came later begins at ``offset`` of a source partition.
+
+    ``kind`` is "stage" or "model". ``offset`` -1: it was there from the first on. ``clock`` and ``top`` are those of
+    the partition at the offset, ``rows`` the offset in the source's answers from which a model needs them.
+    """
+    return _record("headrace", "Start", [
+        ("kind", "string"), ("name", "string"), ("source", "string"), ("partition", "int"), ("offset", "long"),
+        ("clock", "long"), ("top", "long"), ("rows", "long"),
+    ])
+
+
+def answer_schema(pipeline: str, source: str, stage: str, views: Sequence[tuple[str, Sequence[str]]]) -> dict:
     """A stage's answer to one query of a scored source's event.
 
     Parameters
     ----------
     views
-        ``(view uid, feature names)`` of every view of the entity that some model asks in some role.
+        ``(view uid, feature names)`` of every view of the stage that some model asks in some role.
 
     Notes
     -----
@@ -77,7 +89,7 @@ def answer_schema(pipeline: str, source: str, entity: str, views: Sequence[tuple
         name = avro_name(uid)
         fields += [(f"{name}__status", "int"), (f"{name}__as_of_ms", "long"), (f"{name}__seq", "long")]
         fields += [(f"{name}__{feature}", _nullable("double")) for feature in features]
-    return _record(pipeline, f"Answer_{avro_name(source)}_{avro_name(entity)}", fields)
+    return _record(pipeline, f"Answer_{avro_name(source)}_{avro_name(stage)}", fields)
 
 
 def feature_row_schema(view_uid: str, join_keys: Mapping[str, str], features: Sequence[tuple[str, str]]) -> dict:

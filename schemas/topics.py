@@ -5,12 +5,13 @@ Internal topics carry the pipeline's name, so two pipelines share a cluster with
 share a cluster too. Names are written here once by hand; nobody else puts a topic name together.
 
     <prefix><source topic>                                   events, filled by users or by a replay
-    <prefix><pipeline>.stage.<entity>                        route  -> stage worker of the entity
+    <prefix><pipeline>.stage.<entity>[.g<N>]                 route  -> stage worker of the entity (of its generation N)
     <prefix><pipeline>.features.<view>.v<N>                  stage  -> online writer, offline sink
     <prefix><pipeline>.rows.<source>                         stage  -> scorer
     <prefix><pipeline>.late.<source>                         stage  -> whoever watches late events
     <prefix><pipeline>.dead_letters                          route, scorer -> whoever watches bad events
     <prefix><pipeline>.marks                                 replay -> route (one partition)
+    <prefix><pipeline>.starts                                apply  -> route, scorer (one partition, compacted)
     <prefix><pipeline>.drift.counts.<model>                  scorer -> drift merger
     <prefix>predictions.<model>, <prefix>drift.<model>       public
 """
@@ -54,9 +55,9 @@ class TopicNames:
         """The events of a source (``Source.topic``, which may be anyone's topic)."""
         return _topic(self.prefix + topic)
 
-    def stage(self, entity: str) -> str:
-        """The one log of everything that concerns an entity, partitioned by its key."""
-        return self._own(f"stage.{entity}")
+    def stage(self, stage: str) -> str:
+        """The one log of everything that concerns an entity, partitioned by its key; one per generation."""
+        return self._own(f"stage.{stage}")
 
     def features(self, view: str, version: int) -> str:
         """The changed feature rows of a view, keyed by entity."""
@@ -79,6 +80,11 @@ class TopicNames:
     def marks(self) -> str:
         """The control topic of a replay (one partition)."""
         return self._own("marks")
+
+    @property
+    def starts(self) -> str:
+        """Where stages and models begin that were added to a running pipeline (one partition)."""
+        return self._own("starts")
 
     def drift_counts(self, model: str) -> str:
         """Histogram counts, published in the scorer's transactions."""

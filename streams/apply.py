@@ -3,7 +3,7 @@
 `wanted` says what that is, `apply_state` what is there, `apply_plan` what follows from both; this does it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +20,14 @@ from headrace.features.topology import Topology
 from headrace.models import Pipeline
 from headrace.schemas.errors import ServiceError
 from headrace.schemas.registry import Registry
-from headrace.streams.apply_plan import Action, Step, There, Wanted, plan_steps
+from headrace.schemas.topics import TopicNames
+from headrace.streams.apply_plan import Action, Step, There, TopicState, Wanted, plan_steps
 from headrace.streams.apply_state import ANSWER_S, quiet_admin, read_schemas, read_topics
+from headrace.streams.deployment import KIND, Deployment
+from headrace.streams.deployment_state import standing_of
 from headrace.streams.placement_sample import misplaced
 from headrace.streams.settings import Settings
+from headrace.streams.starts import read_starts, write_starts
 from headrace.streams.wanted import TopicPlan, topic_plans, wanted_schemas
 
 __all__ = ["Application", "TopicPlan", "create_topics", "register_schemas", "topic_plans"]
@@ -82,16 +86,20 @@ class Application:
         Of every source and stage that is created; None: `PARTITIONS`, and those of topics that are there.
     replication : int
         Of every topic that is created.
+    accept_gap : bool
+        Let a stage that is added begin with what the sources' logs still hold.
     """
 
     def __init__(
         self, pipeline: Pipeline, topology: Topology, settings: Settings, registry: Registry, feast: Path,
-        partitions: int | None = None, replication: int = BROKERS_REPLICATION,
+        partitions: int | None = None, replication: int = BROKERS_REPLICATION, accept_gap: bool = False,
     ) -> None:
         self._pipeline, self._topology, self._settings = pipeline, topology, settings
         self._registry, self._feast, self._replication = registry, feast, replication
+        self._names = TopicNames(pipeline.name, settings.prefix)
         self._schemas = wanted_schemas(topology, pipeline, settings)
-        self._partitions = partitions
+        self._partitions, self._accept_gap = partitions, accept_gap
+        self._deployment: Deployment | None = None
         self._plans: list[TopicPlan] = []
 
     def plan(self) -> list[Step]:
@@ -112,8 +120,16 @@ class Application:
                 found = misplaced(self._settings, plan.name, topics[plan.name].partitions)
                 topics[plan.name] = replace(topics[plan.name], astray=found)
         schemas = read_schemas(self._registry, self._schemas)
+        self._deployment = self._deployed(topics)
         wanted = Wanted(self._plans, list(self._schemas), feast_wanted(self._feast, self._topology, self._settings))
-        return plan_steps(wanted, There(topics, schemas, feast_there(self._feast, self._topology, self._settings)))
+        there = There(topics, schemas, feast_there(self._feast, self._topology, self._settings))
+        return [*plan_steps(wanted, there), *self._deployment.steps]
+
+    def _deployed(self, topics: Mapping[str, TopicState]) -> Deployment:
+        """What this deployment adds to the one before, and where that begins."""
+        starts = read_starts(self._settings, self._names)
+        standing = standing_of(self._pipeline, self._topology, self._settings, starts, topics)
+        return Deployment(self._pipeline, self._topology, starts, standing, self._accept_gap)
 
     def _wanted_topics(self, existing: dict[str, int]) -> list[TopicPlan]:
         plans = topic_plans(
@@ -145,6 +161,9 @@ class Application:
                 self._registry.register(step.name, self._schemas[step.name])
         if any(step.kind == "Feast" for step in steps):
             apply_feast(self._feast, self._topology, self._settings)
+        if any(step.kind == KIND for step in steps):   # last: all that begins there is there
+            write_starts(
+                self._settings, self._names, self._registry, self._deployment.added, self._deployment.gone)
 
 
 def _alter(steps: Sequence[Step], settings: Settings) -> None:

@@ -112,7 +112,7 @@ def bootstrap(
         The plan is refused; files cannot be read; a service does not answer; there is no such stage.
     """
     topology = compile_pipeline(pipeline)
-    known = {stage.entity.name: number for number, stage in enumerate(topology.stages)}
+    known = {stage.name: number for number, stage in enumerate(topology.stages)}
     for name in stages or ():
         if name not in known:
             near = did_you_mean(name, list(known))
@@ -168,10 +168,11 @@ def carry_out(
     tell("feature rows")
     keys = _write_rows(cluster, folded, plan)
     clock = PartitionClock(plan.cut_ms, 0, plan.cut_ms).metadata
-    said = {stage_group: lambda move: notes[move.topic].metadata, route_group: lambda move: clock}
+    said = {stage_group: lambda move: notes[move.topic].metadata,
+            route_group: lambda move: f"{clock}{{}}{cluster.beside(move)}"}
     for group, own in moves.items():
         tell(f"offsets of {group}")
-        set_offsets(admin, group, own, said.get(group, lambda move: ""))
+        set_offsets(admin, group, own, said.get(group, cluster.beside))
     events = {cluster.topology.sources[number].name: folded.accepted[number] for number in history.read}
     refused = {cluster.topology.sources[n].name: folded.read[n] - folded.accepted[n] for n in history.read}
     return Loaded(events, refused, total - read, keys, size, time.monotonic() - started)
@@ -199,7 +200,7 @@ def _save(
         feeding = {source: names.source(topology.sources[source].topic) for source in stage.sources}
         own = shard if stage.identity else None
         core.go_on_at({source: _offsets(plan, each) for source, each in feeding.items()}, plan.cut_ms, own)
-        name = ShardName(names.group("stage"), topology.digest, stage.entity.name, shard, topic_ids[topic])
+        name = ShardName(names.group("stage"), stage.log_digest, stage.name, shard, topic_ids[topic])
         arrays = core.snapshot() | ({TOP: np.array([plan.cut_ms], np.int64)} if stage.identity else {})
         path = SnapshotStore(settings.state_url, name).save(logs[topic, shard], arrays)
         size += path.stat().st_size

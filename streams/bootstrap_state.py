@@ -36,7 +36,7 @@ def bootstrap_plan(cluster: Cluster, history: History) -> BootstrapPlan:
     """
     topology, names = cluster.topology, cluster.names
     whole = len(history.stages) == len(topology.stages)
-    entities = [topology.stages[number].entity.name for number in history.stages]
+    entities = [topology.stages[number].name for number in history.stages]
     own = [log_topic(topology, topology.stages[number], names) for number in history.stages]
     feeding = {source for number in history.stages for source in topology.stages[number].sources}
     sources = [names.source(topology.sources[n].topic) for n in (range(len(topology.sources)) if whole else feeding)]

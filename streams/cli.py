@@ -16,6 +16,7 @@ from headrace.streams.cli_dead_letters import dead_letters
 from headrace.streams.cli_down import down
 from headrace.streams.cli_explain import explain
 from headrace.streams.cli_init import init
+from headrace.streams.cli_lock import LockOption, lock
 from headrace.streams.cli_produce import produce
 from headrace.streams.cli_reset import reset
 from headrace.streams.cli_status import status
@@ -36,15 +37,20 @@ def check(
         bool, typer.Option("--explain", help="Also how exact every feature is, bytes per key, time per event.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what --explain adds as JSON, nothing else.")] = False,
+    lock: LockOption = None,
 ) -> None:
-    """Judge the declarations of a pipeline and show what they compile to.
+    """Judge the declarations of a pipeline, show what they compile to, and compare it with what is locked.
 
     Example: headrace check --pipeline headrace.models.flights:PIPELINE
     """
-    def work() -> None:
-        from headrace.streams.pipelines import describe, load_pipeline
+    passed = False
 
-        console, found = Console(), load_pipeline(pipeline)
+    def work() -> None:
+        nonlocal passed
+        from headrace.streams.cli_lock import against, told_lock
+        from headrace.streams.pipelines import describe
+
+        console, found = Console(), against(pipeline, lock)
         for table in describe(found) if not as_json else ():
             console.print(table)
         if explain or as_json:
@@ -55,8 +61,11 @@ def check(
                 print(json.dumps(state_plan.json_of(costs), indent=2))
             else:
                 console.print(state_plan.cost_table(costs))
+        passed = told_lock(Console(soft_wrap=True, quiet=as_json), found)
 
     told(work)
+    if not passed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -131,6 +140,7 @@ def run(
 
 app.command()(apply)
 app.command()(init)
+app.command()(lock)
 app.command()(produce)
 app.command()(train)
 app.command()(backfill)

@@ -16,6 +16,9 @@ def apply(
     ] = None,
     replication: Annotated[int, typer.Option(help="Of topics that are created; -1: the brokers' default.")] = -1,
     feast: Annotated[Path, typer.Option(help="Folder of the Feast repository.")] = Path("feast"),
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="Let a new stage begin with what the sources' logs still hold.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
 ) -> None:
@@ -25,6 +28,7 @@ def apply(
     """
     def work() -> None:
         from headrace.models import compile_pipeline
+        from headrace.models.locking import refuse
         from headrace.streams.apply import Application
         from headrace.streams.apply_plan import to_do
         from headrace.streams.apply_table import plan_table
@@ -36,8 +40,10 @@ def apply(
         settings, console = environment_settings(), Console()
         security_options(settings)   # what only the workers' client would refuse is refused now
         loaded = load_pipeline(pipeline)
+        refuse(loaded)
         application = Application(
-            loaded, compile_pipeline(loaded), settings, open_registry(settings), feast, partitions, replication
+            loaded, compile_pipeline(loaded), settings, open_registry(settings), feast, partitions, replication,
+            accept_gap,
         )
         steps = application.plan()
         console.print(plan_table(loaded.name, settings, steps))

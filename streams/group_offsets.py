@@ -1,6 +1,8 @@
 """What the consumers of a group outside Faust share: which errors pass, and how offsets are committed."""
 
-from collections.abc import Mapping
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
 from logging import getLogger
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -10,6 +12,24 @@ from headrace.streams.logs import event
 from headrace.streams.offsets import Partition
 
 log = getLogger(__name__)
+
+
+def instance_of(member: str, topics: Iterable[str]) -> str:
+    """Name a static member that reads these topics.
+
+    A member that comes back under its name is given what it had, without a look at what it wants now: topics it has
+    never read before would be nobody's. Under another name it is a new member, and its former self is given up after
+    the session's time.
+
+    >>> instance_of("shop.write.0", ["a", "b"]), member_of("shop.write.0.t1a2b3c4d")
+    ('shop.write.0.t1eb7c54d', 'shop.write.0')
+    """
+    return f"{member}.t{hashlib.sha256(','.join(sorted(topics)).encode()).hexdigest()[:8]}"
+
+
+def member_of(instance: str) -> str:
+    """The member that a name of ``instance_of`` was made for."""
+    return re.sub(r"\.t[0-9a-f]{8}$", "", instance)
 
 REBALANCED = {  # another member reads these partitions from the last commit on
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE,

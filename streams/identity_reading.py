@@ -52,7 +52,7 @@ class IdentityReader:
         self._source, self._carried = source, list(stage.carried(self.source))
         topic = log_topic(topology, stage, names)
         self._decoder = SourceDecoder(source, topic, registry)
-        self.placement = Placement(topic, source.name, stage.entity.name, partition_count)
+        self.placement = Placement(topic, source.name, stage.name, partition_count)
 
     def read(self, parts: Sequence[tuple[int, Sequence]], stamps: np.ndarray) -> list[LogSlice]:
         """Read consecutive records of some partitions, all together.

@@ -78,6 +78,17 @@ class ReadyEvents:
     marks: tuple[np.ndarray, ...]
 
 
+    def since(self, offset: int) -> "ReadyEvents | None":
+        """Return those at or above an offset; None if there are none."""
+        first = int(np.searchsorted(self.offsets, offset))
+        if first == 0:
+            return self
+        if first == len(self.offsets):
+            return None
+        return ReadyEvents(self.offsets[first:], self.events.slice(first), tuple(v[first:] for v in self.values),
+                           tuple(m[first:] for m in self.marks))
+
+
 class AnswerJoin:
     """The join of one partition.
 

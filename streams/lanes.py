@@ -14,10 +14,13 @@ stays ``stall_ms`` below W: whatever is decided within that time is still in ord
 
 import json
 from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping
 
 from headrace.features.kernel.limits import ENDED, NO_CLOCK
 from headrace.streams.clocks import PartitionClock, clocks_of
+from headrace.streams.served import Place, places_at_start, served_text
 
+LETTERS = ""    # what is served beside stages: dead letters and counts, once for every event
 MAX_ASKS = 64   # ends waited for; beyond it the newest replaces the last: a lane so far behind needs none of them soon
 
 
@@ -33,12 +36,25 @@ class Lane:
         Where reading begins.
     metadata : str
         Of the commit that says so; holds the clock and the counts up to there, so both go on as if nothing happened.
+    stages : collection of str
+        Names of the stages this source feeds.
+    starts : mapping of str to (offset, clock, top)
+        Where `apply` has recorded that stages begin. Where one lies behind the position, the lane begins there and
+        serves the others only from where they were.
     """
 
-    def __init__(self, source: int, partition: int, position: int = 0, metadata: str = ""):
+    def __init__(
+        self, source: int, partition: int, position: int | None = 0, metadata: str = "",
+        stages: Collection[str] = (), starts: Mapping[str, Place] | None = None,
+    ):
         self.source, self.partition = source, partition
-        clock, top = clocks_of(metadata)
-        self.clock = PartitionClock(clock, position, top)
+        here = None if position is None else (position, *clocks_of(metadata))
+        self._places = places_at_start(
+            {LETTERS, *stages}, here, metadata, {LETTERS: (-1,)} | dict(starts or {}), (0, NO_CLOCK, NO_CLOCK))
+        self._names = {LETTERS, *stages}
+        first = min(self._places[name][0] for name in self._names)
+        begin, clock, top = max(place for place in self._places.values() if place[0] == first)
+        self.clock = PartitionClock(clock, begin, top)
         self.counts = _counts_of(metadata)
         self.behind_since: int | None = None           # W of the first end since the position was last at an end
         self._asks: deque[tuple[int, int]] = deque()   # (end, W), both rising
@@ -62,15 +78,27 @@ class Lane:
         if not self._asks:
             self.behind_since = None
 
+    def served_from(self, offset: int) -> Iterator[tuple[int, frozenset[str] | None]]:
+        """From ``offset`` on, who gets the events: (first offset, names), rising; None = everybody."""
+        turns = sorted({self._places[name][0] for name in self._names})
+        for first in [offset, *(turn for turn in turns if turn > offset)]:
+            served = frozenset(name for name in self._names if self._places[name][0] <= first)
+            yield first, None if served == self._names else served
+
     @property
     def metadata(self) -> str:
         """What is committed with the position."""
-        return self.clock.metadata + json.dumps(self.counts, separators=(",", ":"), sort_keys=True)
+        here = (self.clock.position, self.clock.clock, self.clock.top)
+        places = {
+            name: max(place, here) if name in self._names else place for name, place in self._places.items()
+        }
+        counts = json.dumps(self.counts, separators=(",", ":"), sort_keys=True)
+        return self.clock.metadata + counts + served_text(places, here[0])
 
 
 def _counts_of(metadata: str) -> Counter[str]:
     text = metadata.partition(";")[2]
-    return Counter(json.loads(text)) if text.startswith("{") else Counter()
+    return Counter(json.JSONDecoder().raw_decode(text)[0]) if text.startswith("{") else Counter()
 
 
 def too_far_ahead(clocks: dict[tuple[str, int], int], slack_ms: int) -> set[tuple[str, int]]:

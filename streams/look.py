@@ -19,6 +19,7 @@ from headrace.features.topology import Topology
 from headrace.models import Pipeline
 from headrace.schemas.topics import TopicNames
 from headrace.streams.clocks import clocks_of
+from headrace.streams.group_offsets import member_of
 from headrace.streams.offsets import Partition
 from headrace.streams.settings import Settings
 from headrace.streams.sink_topics import sink_topics
@@ -235,7 +236,7 @@ def _partitions(topics: Sequence[str] | Mapping[str, str], existing: Mapping[str
 
 def _worker_of(member: Any, group: str) -> str:
     """The worker id of a member: roles put it behind the group in their ids."""
-    named = member.group_instance_id or member.client_id
+    named = member_of(member.group_instance_id or member.client_id)
     return named.removeprefix(f"{group}.")
 
 

@@ -45,7 +45,7 @@ from headrace.schemas.buffers import values_of
 from headrace.schemas.topics import TopicNames
 from headrace.streams.errors import ServiceError
 from headrace.streams.feature_rows import FeatureRowReader
-from headrace.streams.group_offsets import commit_owned, usable
+from headrace.streams.group_offsets import commit_owned, instance_of, usable
 from headrace.streams.logs import event
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
@@ -132,7 +132,8 @@ class OnlineWriter:
         return Consumer(
             self._settings.client(
                 group__id=self._names.group(ROLE),
-                group__instance__id=self._names.transactional_id(ROLE, self._settings.worker),
+                group__instance__id=instance_of(
+                    self._names.transactional_id(ROLE, self._settings.worker), self._views),
                 client__id=self._names.transactional_id(ROLE, self._settings.worker),
                 session__timeout__ms=int(self._settings.session_timeout_s * 1000),
                 auto__offset__reset="earliest", enable__auto__commit=False, isolation__level="read_committed",

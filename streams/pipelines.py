@@ -178,6 +178,7 @@ def _topics(pipeline: Pipeline, names: TopicNames, scored: set[str], topology: T
     table = Table("topic", "what", title=f"{pipeline.name}: topics", caption=f"digest {topology.digest[:12]}")
     for stage in topology.stages:
         log, what = log_topic(topology, stage, names), f"everything that concerns {stage.entity.name}"
+        what += "" if stage.generation == 1 else f", for {', '.join(view.uid for view in stage.views)}"
         _row(table, log, f"{what} (no stage topic: {log} itself is the log)" if stage.identity else what)
     for view in pipeline.views:
         _row(table, names.features(view.name, view.version), f"rows of {view.uid}")

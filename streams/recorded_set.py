@@ -151,7 +151,7 @@ def _admitted(asking: ScoredSource, judge: Judge, part: Events) -> tuple[pa.Tabl
 
 def _answer_blocks(topology: Topology, asking: ScoredSource, answers: SinkTopic, partition: int) -> Iterator[list]:
     readers = {
-        stage.entity.name: AnswerReader(asking, number) for number, stage in enumerate(topology.stages)
+        stage.name: AnswerReader(asking, number) for number, stage in enumerate(topology.stages)
     }
     for table in answers.tables(partition):
         found = []

@@ -45,7 +45,7 @@ def carry_out(cluster: Cluster, plan: ResetPlan, tell: Callable[[str], None] = l
         moves[move.group].append(move)
     for group in [group for group in moves if group != stage_group]:
         tell(f"offsets of {group}")
-        set_offsets(admin, group, [move for move in moves[group] if move.topic not in anew])
+        set_offsets(admin, group, [move for move in moves[group] if move.topic not in anew], cluster.beside)
     for model, cut in zip(cluster.pipeline.models, plan.cut, strict=True):
         if cut.kept < cut.records:
             tell(f"drift counts of {model.name}")

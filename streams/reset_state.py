@@ -1,10 +1,7 @@
 """What a cluster says about a pipeline that is to be reset: groups, members, offsets, logs, snapshots. Reads only."""
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError as AiokafkaError
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -12,10 +9,11 @@ from headrace.features.topology import Topology
 from headrace.models import Pipeline
 from headrace.schemas.topics import TopicNames
 from headrace.streams.collect import read_records
+from headrace.streams.commit_texts import committed_texts
 from headrace.streams.errors import ServiceError
 from headrace.streams.history import warm_up_ms
 from headrace.streams.incarnations import FIRST_INCARNATION, history_of, incarnation_of
-from headrace.streams.kafka_security import security_options
+from headrace.streams.lanes import LETTERS
 from headrace.streams.offsets import Offsets, Partition
 from headrace.streams.registry import open_registry
 from headrace.streams.reset_plan import (
@@ -28,9 +26,10 @@ from headrace.streams.reset_plan import (
     score_moves,
     source_moves,
 )
+from headrace.streams.served import served_text
 from headrace.streams.settings import Settings
 from headrace.streams.snapshots import snapshot_files
-from headrace.streams.stage_logs import routed_logs
+from headrace.streams.stage_logs import routed_logs, routed_stages
 
 ANSWER_S = 10.0
 PEEK_S = 10.0         # for one record that is there, or the position behind control records
@@ -104,6 +103,18 @@ class Cluster:
             [*loaded_gap(history_ms, needed_ms), *(text for log in every if (text := gap_of(log, needed_ms, back)))],
             lagging, self.members(),
         )
+
+    def beside(self, move: Move) -> str:
+        """What is committed beside a moved offset: everything that is served goes on there, whenever it was added."""
+        names: list[str] = []
+        for number, source in enumerate(self.topology.sources):
+            if move.topic != self.names.source(source.topic):
+                continue
+            if move.group == self.groups[0]:
+                names = [LETTERS, *(stage.name for stage in routed_stages(self.topology) if number in stage.sources)]
+            elif move.group in self.scored:
+                names = [model.name for model in self.pipeline.models if model.scores.name == source.name]
+        return served_text({name: (move.after,) for name in names}, move.after) if names else ""
 
     def places(self, topics: Iterable[str]) -> dict[str, list[Partition]]:
         """Return the partitions of topics."""
@@ -201,17 +212,4 @@ def commit_metadata(settings: Settings, groups: Iterable[str]) -> list[str]:
     ServiceError
         Kafka does not answer.
     """
-    async def ask() -> list[str]:
-        # aiokafka, because confluent-kafka hands over what lies behind the metadata as well (see `offsets`)
-        admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap.split(","), **security_options(settings))
-        try:
-            await admin.start()
-            answers = [await admin.list_consumer_group_offsets(group) for group in groups]
-        finally:
-            await admin.close()
-        return [commit.metadata or "" for answer in answers for commit in answer.values()]
-
-    try:
-        return asyncio.run(ask())
-    except AiokafkaError as error:
-        raise ServiceError(f"cannot read commits at {settings.bootstrap}: {error!r}; is Kafka running?") from error
+    return [text for group in groups for text in committed_texts(settings, group).values()]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec, Pipeline, compile_pipeline
+from headrace.models.locking import Difference, refuse
 from headrace.schemas.errors import SettingsError
 from headrace.streams.settings import Settings
 
@@ -52,7 +53,14 @@ class Work:
 
     @classmethod
     def of(cls, pipeline: Pipeline, settings: Settings, status_folder: Path) -> "Work":
-        """Compile the pipeline once for all roles of the process."""
+        """Compile the pipeline once for all roles of the process.
+
+        Raises
+        ------
+        DeclarationError
+            Something means what it did not mean when it was locked.
+        """
+        refuse(pipeline, [Difference.CHANGED])
         return cls(pipeline, compile_pipeline(pipeline), settings, status_folder)
 
     def status_path(self, role: str) -> Path:

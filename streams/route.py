@@ -15,7 +15,7 @@
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -101,7 +101,7 @@ class SourceRouter:
     names : TopicNames
     registry : Registry
         Schemas of stage records are registered here, once.
-    stage_partitions : dict of entity name to int
+    stage_partitions : dict of stage name to int
         How many partitions each stage topic has that route fills.
     max_record_bytes : int
         Larger stage records are dead-lettered, all that the event gives to any stage with them.
@@ -116,7 +116,7 @@ class SourceRouter:
         self._max_record_bytes = max_record_bytes
         feeding = [stage for stage in topology.stages if source in stage.sources]
         self._outlets = [
-            _Outlet(topology, stage, source, names, registry, stage_partitions[stage.entity.name])
+            _Outlet(topology, stage, source, names, registry, stage_partitions[stage.name])
             for stage in feeding if not stage.identity
         ]
         self._read_by_stages = [stage.bindings[0] for stage in feeding if stage.identity]
@@ -126,7 +126,10 @@ class SourceRouter:
         """What reads the source's values."""
         return self._decoder
 
-    def route(self, slice_: SourceSlice, recent: Mapping[int, RecentEvents] | None = None) -> Routed:
+    def route(
+        self, slice_: SourceSlice, recent: Mapping[int, RecentEvents] | None = None,
+        only: Collection[str] | None = None,
+    ) -> Routed:
         """Route n records.
 
         Parameters
@@ -134,6 +137,9 @@ class SourceRouter:
         slice_ : SourceSlice
         recent : mapping of partition to RecentEvents
             What came before, of every partition in the slice, if the source declares ``dedupe_for``.
+        only : collection of str, optional
+            Stages that get them, where others have had them before: then nothing is counted again, and a dead letter is
+            only written for an event that such a stage cannot take.
 
         Raises
         ------
@@ -154,7 +160,10 @@ class SourceRouter:
         if verdict.missing.any():
             routed.add("missing", np.repeat(slice_.partitions[decoded.index], verdict.missing))
         events = CountedEvents.of(verdict, decoded.index)
-        made = [outlet.records(events, slice_, routed) for outlet in self._outlets]
+        outlets = [outlet for outlet in self._outlets if only is None or outlet.stage in only]
+        made = [outlet.records(events, slice_, routed) for outlet in outlets]
+        if only is not None:
+            refused.clear()
         for binding in self._read_by_stages:
             keys = encoded_binding_keys(self._topology, binding, events.batch)
             if not keys.present.all():
@@ -163,11 +172,13 @@ class SourceRouter:
         for place, size in sorted(large.items()):
             words = f"a stage record of {size} bytes; at most {self._max_record_bytes} are sent"
             refused.append((place, STAGE_RECORD_TOO_LARGE, words))
-        for outlet, part in zip(self._outlets, made, strict=True):
+        for outlet, part in zip(outlets, made, strict=True):
             routed.records += outlet.by_partition(part, large)
         for place, reason, words in sorted(refused):
             routed.add(f"dead.{reason}", slice_.partitions[place : place + 1])
             routed.dead_letters.append(_dead_letter(slice_, place, reason, words))
+        if only is not None:
+            routed.counts.clear()
         return routed
 
     def _without_duplicates(
@@ -209,10 +220,10 @@ class _Outlet:
 
     def __init__(self, topology: Topology, stage: Stage, source: int, names: TopicNames, registry: Registry, n: int):
         self._topology, self._bindings, self._partition_count = topology, stage.bindings_of(source), n
-        self._topic = log_topic(topology, stage, names)
+        self.stage, self._topic = stage.name, log_topic(topology, stage, names)
         self._carried = stage.carried(source)
         self._fields = topology.sources[source].fields
-        schema = stage_schema(topology.pipeline, stage.entity.name, topology.sources[source].name, self._carried)
+        schema = stage_schema(topology.pipeline, stage.name, topology.sources[source].name, self._carried)
         self._codec = BatchCodec(schema)
         self._schema_id = registry.register(record_subject(self._topic, schema), schema)
 

@@ -14,8 +14,10 @@ stage is read for its dead letters and counts.
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from logging import getLogger
 from pathlib import Path
 
@@ -37,13 +39,14 @@ from headrace.streams.faust_host import FaustHost, Position
 from headrace.streams.lane_clocks import LaneClocks
 from headrace.streams.lanes import Lane, too_far_ahead
 from headrace.streams.logs import event
-from headrace.streams.offsets import Partition
+from headrace.streams.offsets import Offsets, Partition
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.read_back import ReadBack
 from headrace.streams.registry import open_registry
 from headrace.streams.route import SourceRouter, SourceSlice
 from headrace.streams.settings import Settings
 from headrace.streams.stage_logs import log_topic, routed_stages
+from headrace.streams.starts import FROM_THE_FIRST, NO_STARTS, STAGE, Starts, read_starts
 from headrace.streams.status import StatusFile
 
 log = getLogger(__name__)
@@ -61,19 +64,22 @@ class RouteRole:
     settings : Settings
     producer : GaplessProducer
     registry : Registry
-    stage_partitions : dict of entity name to int
+    stage_partitions : dict of stage name to int
         Of the stages that route writes a log for.
     status : StatusFile
         Gets ``{"role", "worker", "sources": {name: counts}, "partitions": {"source[p]": {position, clock, counts}}}``.
         Counts go with the partition (they are committed beside its clock), so they are exact whoever owns it.
+    starts : Starts
+        Where stages begin that were added to a running pipeline.
     """
 
     follows_positions = True
 
     def __init__(
         self, topology: Topology, settings: Settings, producer: GaplessProducer, registry: Registry,
-        stage_partitions: dict[str, int], status: StatusFile,
+        stage_partitions: dict[str, int], status: StatusFile, starts: Starts = NO_STARTS,
     ):
+        self._starts = starts
         self._topology, self._settings, self._producer, self._status = topology, settings, producer, status
         self._names = names = TopicNames(topology.pipeline, settings.prefix)
         self._sources = {names.source(source.topic): number for number, source in enumerate(topology.sources)}
@@ -95,11 +101,19 @@ class RouteRole:
     # Partitions
 
     def start_at(self, topic: str, partition: int, committed: int | None, metadata: str) -> int:
-        """Go on where the last owner committed, with its clock and counts."""
-        self._clocks.begin((topic, partition), Lane(self._sources[topic], partition, committed or 0, metadata))
+        """Go on where the last owner committed, with its clock and counts; before it, if a new stage begins there."""
+        number = self._sources[topic]
+        stages = [stage.name for stage in routed_stages(self._topology) if number in stage.sources]
+        starts = self._starts.of(STAGE, self._topology.sources[number].name, partition)
+        lane = Lane(number, partition, committed, metadata, stages,
+                    {name: (start.offset, start.clock, start.top) for name, start in starts.items()})
+        self._clocks.begin((topic, partition), lane)
         self._recent.get(topic, {}).pop(partition, None)
         self._committed[topic, partition] = (committed or 0, metadata)
-        return committed or 0
+        if lane.clock.position < (committed or 0):
+            log.info(event("going back for new stages", topic=topic, partition=partition, offset=lane.clock.position,
+                           committed=committed))
+        return lane.clock.position
 
     def revoked(self, partitions: set[Partition]) -> None:
         """Forget them."""
@@ -138,14 +152,16 @@ class RouteRole:
 
     async def process(self, batches: Sequence[FetchedBatch]) -> None:
         """Route batches, those of one source together: small ones cost by the call, not by the record."""
-        by_topic: dict[str, list[tuple[FetchedBatch, np.ndarray]]] = defaultdict(list)
+        together: dict[tuple, list[tuple[FetchedBatch, np.ndarray]]] = defaultdict(list)
         for batch in batches:
             await self._remember(batch)
             stamps = self._observe(batch)
             if batch.records:
-                by_topic[batch.topic].append((batch, stamps))
-        for topic, parts in by_topic.items():
-            self._route(topic, parts)
+                turns = list(self._lanes[batch.topic, batch.partition].served_from(batch.records[0].offset))
+                for turn, (only, part, own) in enumerate(_served(batch, stamps, turns)):
+                    together[turn, batch.topic, only].append((part, own))
+        for (_, topic, only), parts in sorted(together.items(), key=lambda item: item[0][:2]):
+            self._route(topic, parts, only)
 
     async def _remember(self, batch: FetchedBatch) -> None:
         """Read back what a partition that begins here must know to tell duplicates."""
@@ -171,14 +187,16 @@ class RouteRole:
             ))
         return effective
 
-    def _route(self, topic: str, parts: Sequence[tuple[FetchedBatch, np.ndarray]]) -> None:
+    def _route(
+        self, topic: str, parts: Sequence[tuple[FetchedBatch, np.ndarray]], only: frozenset[str] | None
+    ) -> None:
         records = [record for batch, _ in parts for record in batch.records]
         routed = self._routers[self._sources[topic]].route(SourceSlice(
             topic, np.repeat([batch.partition for batch, _ in parts], [len(batch.records) for batch, _ in parts]),
             np.array([record.offset for record in records], np.int64), np.concatenate([stamps for _, stamps in parts]),
             [record.key for record in records], [record.value for record in records],
             [record.headers for record in records] if any(record.headers for record in records) else (),
-        ), self._recent.get(topic))
+        ), self._recent.get(topic), only)
         for part in routed.records:
             self._producer.produce(part.topic, part.partition, part.keys, part.values)
         for letter in routed.dead_letters:
@@ -231,7 +249,7 @@ class TickWriter:
             topic = log_topic(topology, stage, names)
             schema_id = registry.register(record_subject(topic, tick_schema()), tick_schema())
             feeding = {topology.sources[source].name for source in stage.sources}
-            self._stages.append((topic, stage_partitions[stage.entity.name], schema_id, feeding))
+            self._stages.append((topic, stage_partitions[stage.name], schema_id, feeding))
         self._said: dict[str, list[dict]] = {}
 
     def write(self, lanes: list[tuple[str, Lane]]) -> None:
@@ -266,10 +284,27 @@ def route_host(topology: Topology, settings: Settings, status_path: Path | None)
         topic = log_topic(topology, stage, names)
         if topic not in existing:
             raise ServiceError(f"topic {topic} is missing on {settings.bootstrap}; run `headrace apply` first")
-        stage_partitions[stage.entity.name] = len(existing[topic].partitions)
+        stage_partitions[stage.name] = len(existing[topic].partitions)
     producer = GaplessProducer(settings, f"{names.group('route')}.{settings.worker}")
+    starts = read_starts(settings, names)
+    if any(start.offset > FROM_THE_FIRST for start in starts.records):
+        topics = {names.source(source.topic): source.name for source in topology.sources}
+        begins = Offsets(settings, names.group("route")).starts(
+            (topic, partition) for topic in topics if topic in existing for partition in existing[topic].partitions)
+        starts = starts.not_before({(topics[topic], partition): at for (topic, partition), at in begins.items()})
     role = RouteRole(
-        topology, settings, producer, open_registry(settings), stage_partitions, StatusFile(status_path)
+        topology, settings, producer, open_registry(settings), stage_partitions, StatusFile(status_path), starts
     )
     topics = [names.source(source.topic) for source in topology.sources]
     return FaustHost(names.group("route"), topics, role, settings, producer)
+
+
+def _served(
+    batch: FetchedBatch, stamps: np.ndarray, turns: Sequence[tuple[int, frozenset[str] | None]]
+) -> Iterator[tuple[frozenset[str] | None, FetchedBatch, np.ndarray]]:
+    """Cut a batch where the stages that get it become more; as a rule it is whole, and everybody's."""
+    offsets = [record.offset for record in batch.records] if len(turns) > 1 else []
+    bounds = [0, *(bisect_left(offsets, first) for first, _ in turns[1:]), len(batch.records)]
+    for (_, only), (first, last) in zip(turns, pairwise(bounds), strict=True):
+        if last > first:
+            yield only, batch._replace(records=batch.records[first:last]), stamps[first:last]

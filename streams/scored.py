@@ -123,7 +123,7 @@ class AnswerReader:
         asked = sorted({view for _, ask in self._asks for view in ask.views})
         self.schema = answer_schema(
             scored.topology.pipeline, scored.topology.sources[scored.source].name,
-            scored.topology.stages[stage].entity.name,
+            scored.topology.stages[stage].name,
             [(self._views[v].uid, self._views[v].feature_names) for v in asked],
         )
 

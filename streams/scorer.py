@@ -31,6 +31,7 @@ from headrace.schemas.registry import value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import bodies, split
 from headrace.streams.clocks import PartitionClock
+from headrace.streams.commit_texts import committed_texts
 from headrace.streams.decoding import SourceDecoder
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.marks import MarkFollower
@@ -39,9 +40,11 @@ from headrace.streams.read_back import ReadBack
 from headrace.streams.registry import open_registry
 from headrace.streams.scored import AnswerReader, ScoredSource, batch_of
 from headrace.streams.settings import Settings
+from headrace.streams.starts import FROM_THE_FIRST, MODEL, read_starts
 from headrace.streams.status import StatusFile, now_ms
 from headrace.streams.store_lookups import LookedUp, StoreLookups, tally
 from headrace.streams.transactions import ExactlyOnce
+from headrace.streams.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +59,12 @@ DRIFT_SLACK_MS = 5_000     # a quiet live partition's drift clock stays this far
 class Lane:
     """One partition of the scored source."""
 
-    def __init__(
-        self, scored: ScoredSource, event_place: TopicPartition | None, row_place: TopicPartition | None
-    ) -> None:
-        self.join = AnswerJoin(scored.asks)
-        start = max(0, event_place.offset) if event_place else 0
+    def __init__(self, scored: ScoredSource, turns: Turns) -> None:
+        self.join, self.turns = AnswerJoin(scored.asks), turns
+        start, self.row_position = turns.begin
         self.clock = PartitionClock(position=start)
         self.scored_to = start                      # next offset not yet covered by a commit
         self.scored_clock = self.clock.clock        # stamp of the last event scored
-        self.row_position = max(0, row_place.offset) if row_place else 0
         self.reported_day = self.clock.clock // DAY_MS
         self.paused = False
         self.event_time: int | None = None          # of the last event scored
@@ -116,7 +116,7 @@ class Scorer:
             self._source, self._events_topic, self._decoder, settings)
         readers = [AnswerReader(self._scored, stage) for stage in range(len(topology.stages))]
         self._readers = {reader.schema["name"]: reader for reader in readers}
-        self._by_schema: dict[int, tuple[AnswerReader, BatchCodec]] = {}
+        self._by_schema: dict[int, tuple[AnswerReader | None, BatchCodec]] = {}
         self._predictors = [
             Predictor(
                 topology, self._scored, model, artifact, names,
@@ -124,6 +124,7 @@ class Scorer:
             )
             for model, artifact in models
         ]
+        self._starts = read_starts(settings, names)
         self._lookups = [StoreLookups(topology, each.layout, settings) for each in self._predictors]
         self._marks = MarkFollower(settings, names, registry) if settings.replay else None
         self._status = StatusFile(status_path)
@@ -133,8 +134,9 @@ class Scorer:
         self._generation, self._last_commit, self._next_status = 0, time.monotonic(), 0.0
         topics = [self._events_topic] + ([self._rows_topic] if self._scored.asks else [])
         role = f"score.{self._source.name}"
+        self._group = names.group(role)
         self._loop = ExactlyOnce(
-            settings, names.group(role), names.transactional_id(role, settings.worker), topics, self._assigned
+            settings, self._group, names.transactional_id(role, settings.worker), topics, self._assigned
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -152,18 +154,31 @@ class Scorer:
         self._loop.close()
         self._write_status(final=True)
 
-    def _assigned(self, places: Sequence[TopicPartition]) -> None:
+    def _assigned(self, places: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """Begin anew with the partitions that are owned now; returns where to read them from."""
         self._generation += 1
-        found: dict[int, dict[str, TopicPartition]] = defaultdict(dict)
-        for place in places:
-            found[place.partition][place.topic] = place
-        self._lanes = {
-            partition: Lane(self._scored, at.get(self._events_topic), at.get(self._rows_topic))
-            for partition, at in found.items()
-        }
+        committed = {(place.topic, place.partition): place.offset for place in places}
+        owned = sorted({place.partition for place in places})
+        texts = self._texts() if owned else {}
+        self._lanes = {p: Lane(self._scored, self._turns(p, committed, texts)) for p in owned}
         for partition, lane in self._lanes.items():
             for offset, clock in self._marked[partition]:
                 lane.clock.mark(offset, clock)
+        begins = {self._events_topic: 0, self._rows_topic: 1}
+        wanted = {at: self._lanes[at[1]].turns.begin[begins[at[0]]] for at in committed}
+        return [TopicPartition(*at, offset) for at, offset in wanted.items() if offset > 0]
+
+    def _turns(self, partition: int, committed: Mapping[tuple[str, int], int], texts: Mapping) -> Turns:
+        events, rows = (committed.get((topic, partition), -1) for topic in (self._events_topic, self._rows_topic))
+        here = None if events < 0 else (events, max(0, rows))
+        starts = self._starts.of(MODEL, self._source.name, partition)
+        layouts = [predictor.layout for predictor in self._predictors]
+        return Turns(self._scored, layouts, here, texts.get((self._events_topic, partition), ""), starts)
+
+    def _texts(self) -> dict[tuple[str, int], str]:
+        """What is committed beside offsets; only asked for where models have starts, since it costs a connection."""
+        added = any(start.kind == MODEL and start.offset > FROM_THE_FIRST for start in self._starts.records)
+        return committed_texts(self._settings, self._group) if added else {}
 
     def _take_in(self, messages: Sequence[Message]) -> None:
         groups: dict[tuple[str, int], list[Message]] = defaultdict(list)
@@ -199,9 +214,9 @@ class Scorer:
         events = self._scored.event_columns(
             batch, verdict.event_time[rows], stamps[good][rows], pa.array(keys, pa.string())
         )
-        lane.join.add_events(
-            pa.Table.from_batches([events]), offsets[good][rows], self._scored.wants(batch), int(offsets[-1]) + 1
-        )
+        places = offsets[good][rows]
+        wants = lane.turns.awaited(self._scored.wants(batch), places)
+        lane.join.add_events(pa.Table.from_batches([events]), places, wants, int(offsets[-1]) + 1)
         self.counts["events"] += len(group)
         self.counts["refused"] += len(group) - len(rows)
 
@@ -211,6 +226,8 @@ class Scorer:
         ids = split(values)
         for schema_id in np.unique(ids).tolist():
             reader, codec = self._reader(schema_id)
+            if reader is None:
+                continue
             rows = np.flatnonzero(ids == schema_id)
             batch = codec.decode(bodies([values[i] for i in rows.tolist()]))
             for ask, block in reader.blocks(batch, offsets[rows]):
@@ -218,10 +235,11 @@ class Scorer:
         lane.row_position = int(offsets[-1]) + 1
         self.counts["answers"] += len(group)
 
-    def _reader(self, schema_id: int) -> tuple[AnswerReader, BatchCodec]:
+    def _reader(self, schema_id: int) -> tuple[AnswerReader | None, BatchCodec]:
+        """How to read answers; None for those of a stage that these declarations do not know, or not any more."""
         if schema_id not in self._by_schema:
             schema = self._registry.schema_of(schema_id)
-            self._by_schema[schema_id] = (self._readers[schema["name"].rsplit(".", 1)[-1]], BatchCodec(schema))
+            self._by_schema[schema_id] = (self._readers.get(schema["name"].rsplit(".", 1)[-1]), BatchCodec(schema))
         return self._by_schema[schema_id]
 
     def _follow_clocks(self) -> None:
@@ -268,44 +286,48 @@ class Scorer:
         lanes = {p: self._lanes[p] for p in moved}
         offsets = []
         for partition, lane in lanes.items():
-            offsets.append(TopicPartition(self._events_topic, partition, lane.event_position()))
+            here = (lane.event_position(), lane.rows_needed_from())
+            offsets.append(TopicPartition(self._events_topic, partition, here[0], lane.turns.text(here)))
             if self._scored.asks:
                 offsets.append(TopicPartition(self._rows_topic, partition, lane.rows_needed_from()))
         generation = self._generation
-        stored = {partition: self._look_up(taken) for partition, taken in ready.items()}
-        done = self._loop.commit(lambda producer: self._write(producer, ready, stored, lanes), offsets)
+        own = {p: [taken.since(first) for first in lanes[p].turns.scores_from] for p, taken in ready.items()}
+        stored = {partition: self._look_up(parts) for partition, parts in own.items()}
+        done = self._loop.commit(lambda producer: self._write(producer, own, stored, lanes), offsets)
         self._last_commit = time.monotonic()
         if not done or generation != self._generation:
             self.counts["aborted"] += 1
             return
         for lane in lanes.values():
             lane.scored_to, lane.reported_day = lane.event_position(), lane.complete_clock() // DAY_MS
-        self.counts["predictions"] += sum(len(r.offsets) for r in ready.values()) * len(self._predictors)
+        self.counts["predictions"] += sum(len(r.offsets) for parts in own.values() for r in parts if r is not None)
         self.counts["transactions"] += 1
         self.counts.update(tally(each for models in stored.values() for found in models for each in found.values()))
         self._write_status()
 
-    def _look_up(self, taken: ReadyEvents) -> list[Mapping[int, LookedUp]]:
+    def _look_up(self, parts: Sequence[ReadyEvents | None]) -> list[Mapping[int, LookedUp]]:
         """What every model reads from the online store; before the transaction, since it may take its time."""
-        event_time = values_of(taken.events.column("_event_time"))
-        return [lookups.read(batch_of(taken), event_time) for lookups in self._lookups]
+        return [
+            {} if taken is None else lookups.read(batch_of(taken), values_of(taken.events.column("_event_time")))
+            for lookups, taken in zip(self._lookups, parts, strict=True)
+        ]
 
     def _write(
-        self, producer: Producer, ready: dict[int, ReadyEvents], stored: dict[int, list[Mapping[int, LookedUp]]],
-        lanes: dict[int, Lane],
+        self, producer: Producer, ready: dict[int, list[ReadyEvents | None]],
+        stored: dict[int, list[Mapping[int, LookedUp]]], lanes: dict[int, Lane],
     ) -> None:
         now_ms = time.time_ns() // 1_000_000
         for number, predictor in enumerate(self._predictors):
             predictions = self._names.predictions(predictor.model.name)
             counts = self._names.drift_counts(predictor.model.name)
             for partition, lane in lanes.items():
-                taken = ready.get(partition)
+                taken, first = ready[partition][number] if partition in ready else None, lane.turns.scores_from[number]
                 made = None if taken is None else predictor.predict(taken, partition, now_ms, stored[partition][number])
                 if made is not None:
                     messages = [{"key": k, "value": v} for k, v in zip(made.keys, made.values, strict=True)]
                     producer.produce_batch(predictions, messages, partition=partition)
-                span = (lane.scored_to, lane.event_position())
-                if taken is not None or self._day_passed(lane):
+                span = (max(first, lane.scored_to), max(first, lane.event_position()))
+                if taken is not None or (self._day_passed(lane) and lane.event_position() >= first):
                     value = predictor.counts(partition, span, lane.complete_clock(), taken, made)
                     producer.produce(counts, value=value, partition=0)
         producer.poll(0)
@@ -355,4 +377,4 @@ class Scorer:
         stage = topology.stages[ask.stage]
         binding = stage.bindings_of(self._scored.source)[ask.role]
         key = binding_keys(topology, binding, row.combine_chunks().to_batches()[0])[0]
-        return {"entity": stage.entity.name, "role": ask.role, "key_hash": murmur2(key) & 0x7FFFFFFF}
+        return {"entity": stage.name, "role": ask.role, "key_hash": murmur2(key) & 0x7FFFFFFF}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from headrace.streams.errors import GapError, SnapshotError
 from headrace.streams.identity_reading import clock_slice
 from headrace.streams.instants import iso
 from headrace.streams.lanes import Lane
+from headrace.streams.logs import event
 from headrace.streams.shard_notes import ShardNote
 from headrace.streams.snapshots import SnapshotStore
 from headrace.streams.status import now_ms
+
+log = getLogger(__name__)
 
 NAMED_COUNT = 8       # of the source partitions a shard waits for: as many as a person reads
 TOP = "lane.top"     # in a snapshot: the largest stamp read, of records that count and of those that do not
@@ -128,6 +132,10 @@ def open_shard(
     stage, at_most = topology.stages[number], committed or 0
     own = partition if stage.identity else None
     found = None if committed is None else store.newest(at_most)
+    if found is not None and (lacking := StageCore.lacking(number, topology, found[1])):
+        log.warning(event("snapshot passed over", folder=store.folder, offset=found[0], without=", ".join(lacking),
+                          advice="their state is folded from the log again"))
+        found = None
     if found is None and note.history_ms is not None:
         raise SnapshotError(
             f"its state up to {iso(note.history_ms)} was loaded from files, so no log holds it, and there is no "

@@ -26,7 +26,7 @@ from headrace.features.topology import Topology
 from headrace.models import Pipeline
 from headrace.schemas.topics import TopicNames
 from headrace.streams.errors import ServiceError
-from headrace.streams.group_offsets import commit_owned, usable
+from headrace.streams.group_offsets import commit_owned, instance_of, usable
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
 from headrace.streams.sink_files import DAY_MS, Range, block_starts, day_folder, file_name, files_of
@@ -86,7 +86,8 @@ class Sink:
         """
         consumer = Consumer(self._settings.client(
             group__id=self._names.group(ROLE), enable__auto__commit=False, isolation__level="read_committed",
-            group__instance__id=self._names.transactional_id(ROLE, self._settings.worker),
+            group__instance__id=instance_of(
+                self._names.transactional_id(ROLE, self._settings.worker), self._readers),
             session__timeout__ms=int(self._settings.session_timeout_s * 1000), auto__offset__reset="earliest",
             queued__max__messages__kbytes=65_536,
         ), logger=log)

@@ -94,7 +94,7 @@ class Answers:
         for number, stage in enumerate(topology.stages):
             if any(ask.stage == number for ask in scored.asks):
                 schema = AnswerReader(scored, number).schema
-                self._entities[schema["name"]] = stage.entity.name
+                self._entities[schema["name"]] = stage.name
                 fields |= {field.name: field for field in BatchCodec(schema).arrow_schema}
         self._schema = pa.schema([("entity", pa.string()), *(f.with_nullable(True) for f in fields.values())])
 
@@ -106,6 +106,8 @@ class Answers:
         for schema_id in np.unique(ids).tolist():
             rows = np.flatnonzero(ids == schema_id)
             entity, codec = self._codec(schema_id)
+            if entity is None:
+                continue
             batch = codec.decode(bodies([values[row] for row in rows.tolist()]))
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
             columns["entity"] = pa.array([entity] * len(rows))
@@ -113,6 +115,8 @@ class Answers:
                 columns.get(field.name, pa.nulls(len(rows), field.type)) for field in self._schema
             ], schema=self._schema))
             places.append(rows)
+        if not tables:
+            return ReadRows(pa.RecordBatch.from_pylist([], self._schema), np.empty(0, np.int64), np.empty(0, np.int64))
         index = np.concatenate(places)
         order = np.argsort(index)
         rows = pa.concat_tables(tables).take(pa.array(order)).combine_chunks().to_batches()[0]
@@ -120,11 +124,12 @@ class Answers:
         as_of = [pc.fill_null(rows.column(name), 0).to_numpy(zero_copy_only=False) for name in times]
         return ReadRows(rows, index[order], np.max(as_of, axis=0))  # 0 where a view was not asked
 
-    def _codec(self, schema_id: int) -> tuple[str, BatchCodec]:
+    def _codec(self, schema_id: int) -> tuple[str | None, BatchCodec]:
+        """How to read answers; None for those of a stage that these declarations do not know, or not any more."""
         if schema_id not in self._codecs:
             schema = self._registry.schema_of(schema_id)
             name = schema["name"].rsplit(".", 1)[-1]
-            self._codecs[schema_id] = self._entities[name], BatchCodec(schema)
+            self._codecs[schema_id] = self._entities.get(name), BatchCodec(schema)
         return self._codecs[schema_id]
 
     def groups(self, messages: Sequence[Message]) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Snapshots of shards: a folder per shard, a file per offset, arrays of numbers and nothing that runs when read.
 
-    <state_url>/<group>/<digest>/<entity>/<partition>-<topic id>/<offset>.<checksum>.npz
+    <state_url>/<group>/<digest>/<stage>/<partition>-<topic id>/<offset>.<checksum>.npz
 
 * A file is written beside its place, synced and renamed: it is there as a whole or not at all.
 * The checksum (SHA-256, its first 16 digits) is in the name; a damaged file is passed over for the one before.
-* Inside are the declaration's digest and the shard: a file in the wrong folder is refused, not used.
+* The digest says what the stage's log means; it stays when views of the stage are removed. Inside are the digest and
+  the shard: a file in the wrong folder is refused, not used. Which views' state it holds, it says itself.
 * A re-created topic has another id, so its shards have other folders.
 
 The state at an offset is a function of the log, so whoever wrote a file of a shard, it is right; only whether its
@@ -31,7 +32,7 @@ from headrace.streams.logs import event
 
 log = getLogger(__name__)
 
-FORMAT = 3  # 2: when keys are due for a sweep; 3: panes of keys past their cap
+FORMAT = 4  # 2: when keys are due for a sweep; 3: panes of keys past their cap; 4: sources and views by name
 KEPT_COUNT = 2                # the newest, and one to fall back to
 LEFTOVER_S = 3600.0           # a draft this old belongs to a writer that died
 _META = "meta"
@@ -43,8 +44,8 @@ class ShardName:
     """What a snapshot belongs to."""
 
     group: str        # consumer group: run, pipeline and role
-    digest: str       # Topology.digest
-    entity: str
+    digest: str       # Stage.log_digest
+    stage: str        # its name
     partition: int
     topic_id: str     # of the stage topic, as the brokers know it
 
@@ -58,7 +59,7 @@ class ShardName:
         """
         safe_id = re.sub(r"[^A-Za-z0-9_-]", "_", self.topic_id)
         folder = _folder_of(state_url, self.group)
-        return folder / self.digest[:16] / self.entity / f"{self.partition}-{safe_id}"
+        return folder / self.digest[:16] / self.stage / f"{self.partition}-{safe_id}"
 
 
 class SnapshotStore:

@@ -8,7 +8,7 @@ def log_topic(topology: Topology, stage: Stage, names: TopicNames) -> str:
     """Return the topic that the workers of a stage read."""
     if stage.identity:
         return names.source(topology.sources[stage.sources[0]].topic)
-    return names.stage(stage.entity.name)
+    return names.stage(stage.name)
 
 
 def log_topics(topology: Topology, names: TopicNames) -> list[str]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from headrace.features.columns import int64_of
 from headrace.features.stage_columns import LogSlice, SourceRecords, Ticks, no_ticks
-from headrace.features.topology import Topology
+from headrace.features.topology import GONE, Topology
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.errors import SchemaError
 from headrace.schemas.keys import EncodedKeys
@@ -34,15 +34,16 @@ class StageReader:
 
     def __init__(self, topology: Topology, stage_index: int, names: TopicNames, registry: Registry) -> None:
         stage = topology.stages[stage_index]
-        self.topic = names.stage(stage.entity.name)
+        self.topic = names.stage(stage.name)
         self._source_index = {source.name: number for number, source in enumerate(topology.sources)}
         self._carried = {source: list(stage.carried(source)) for source in stage.sources}
         self._tick_codec = BatchCodec(tick_schema())
         self._tick_id = registry.register(record_subject(self.topic, tick_schema()), tick_schema())
         self._codecs: dict[int, tuple[int, BatchCodec]] = {}  # schema id -> source, codec
-        for source in stage.sources:
-            name = topology.sources[source].name
-            schema = stage_schema(topology.pipeline, stage.entity.name, name, stage.carried(source))
+        feeds = {topology.sources[source].name: (source, stage.carried(source)) for source in stage.sources}
+        feeds |= {feed.name: (GONE, feed.carried) for feed in stage.feeds if feed.source == GONE}
+        for name, (source, carried) in feeds.items():
+            schema = stage_schema(topology.pipeline, stage.name, name, carried)
             self._codecs[registry.register(record_subject(self.topic, schema), schema)] = source, BatchCodec(schema)
 
     def read(self, parts: Sequence[tuple[int, Sequence]]) -> list[LogSlice]:
@@ -78,6 +79,8 @@ class StageReader:
                     slices[part] = replace(slices[part], ticks=own._replace(position=own.position - start))
             elif schema_id in self._codecs:
                 source, codec = self._codecs[schema_id]
+                if source == GONE:   # written when views still read it
+                    continue
                 found = self._records(source, self._decoded(codec, position, read), position, read)
                 for part, start, first, last in read.bounds(position):
                     slices[part].records.append(cut_records(found, first, last, start))

@@ -112,7 +112,7 @@ class StageRole:
         if stage.identity:
             self._take_note(number, partition, note, place)
         name = ShardName(
-            self._names.group(ROLE), self._topology.digest, stage.entity.name, partition, self._topic_ids[topic])
+            self._names.group(ROLE), stage.log_digest, stage.name, partition, self._topic_ids[topic])
         store = SnapshotStore(self._settings.state_url, name)
         try:
             shard = open_shard(

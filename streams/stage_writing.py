@@ -61,7 +61,7 @@ class StageWriter:
             if asked:
                 name, views = topology.sources[source].name, [stage.views[view] for view in asked]
                 schema = answer_schema(
-                    topology.pipeline, name, stage.entity.name, [(plan.uid, plan.feature_names) for plan in views])
+                    topology.pipeline, name, stage.name, [(plan.uid, plan.feature_names) for plan in views])
                 self._answers[source] = _AnswerEncoder(names.rows(name), schema, dict(zip(asked, views, strict=True)),
                                                        registry)
         self._late = {}

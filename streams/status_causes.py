@@ -35,7 +35,7 @@ class Stage:
 def stages_of(topology: Topology, names: TopicNames) -> list[Stage]:
     """Return the stages of a pipeline."""
     return [
-        Stage(stage.entity.name, log_topic(topology, stage, names),
+        Stage(stage.name, log_topic(topology, stage, names),
               tuple(topology.sources[number].name for number in stage.sources), stage.identity)
         for stage in topology.stages
     ]

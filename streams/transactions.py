@@ -42,13 +42,14 @@ class ExactlyOnce:
         Stable over restarts of the same worker: a restart fences its former self at once.
     topics : sequence of str
         Co-partitioned: a member gets the same partitions of each.
-    on_assigned : callable (assigned, committed) -> None
-        Partitions this member owns from now on and where it stands in each (offset -1001: nothing committed yet).
+    on_assigned : callable (committed) -> where to read from
+        Partitions this member owns from now on and where it stands in each (offset -1001: nothing committed yet); may
+        return other places for some of them.
     """
 
     def __init__(
         self, settings: Settings, group: str, transactional_id: str, topics: Sequence[str],
-        on_assigned: Callable[[Offsets], None],
+        on_assigned: Callable[[Offsets], Offsets | None],
     ) -> None:
         self._settings, self._transactional_id = settings, transactional_id
         self._on_assigned = on_assigned
@@ -145,9 +146,14 @@ class ExactlyOnce:
         assignment = self._consumer.assignment()
         if assignment:
             committed = self._consumer.committed(assignment, CALL_TIMEOUT_S)
-            for place in committed:
-                self._seek(TopicPartition(place.topic, place.partition, _start_of(place)))
-            self._on_assigned(committed)
+            for place in self._from(committed):
+                self._seek(place)
+
+    def _from(self, committed: Offsets) -> list[TopicPartition]:
+        """Where to read from: as the caller says, else what is committed, else the start."""
+        wanted = {(place.topic, place.partition): place for place in self._on_assigned(committed) or ()}
+        places = [wanted.get((place.topic, place.partition), place) for place in committed]
+        return [TopicPartition(place.topic, place.partition, _start_of(place)) for place in places]
 
     @retry(retry=retry_if_exception_type(KafkaException), stop=stop_after_delay(10), wait=wait_fixed(0.1), reraise=True)
     def _seek(self, place: TopicPartition) -> None:
@@ -156,7 +162,7 @@ class ExactlyOnce:
 
     def _assigned(self, consumer: Consumer, partitions: Offsets) -> None:
         if partitions:
-            self._on_assigned(consumer.committed(list(partitions), CALL_TIMEOUT_S))
+            consumer.assign(self._from(consumer.committed(list(partitions), CALL_TIMEOUT_S)))
 
     def _revoked(self, consumer: Consumer, partitions: Offsets) -> None:
         # No transaction is open between two calls of commit, so there is nothing to finish; what was read and not

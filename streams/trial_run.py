@@ -17,6 +17,7 @@ from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import Services, embedded_services
 from headrace.models import Pipeline, compile_pipeline
+from headrace.models.locking import Difference, refuse
 from headrace.schemas.topics import TopicNames
 from headrace.streams.cluster import Cluster, compact_plan
 from headrace.streams.errors import EventFileError, SettingsError
@@ -73,6 +74,7 @@ def _steps(console: Console, progress: Progress) -> Steps:
 def _run(plan: TrialPlan, steps: Steps, conclude: Callable[[dict[str, Any]], bool], keep: bool) -> bool:
     with steps.step("load", f"loading {plan.pipeline}"):
         pipeline = load_pipeline(plan.pipeline)
+        refuse(pipeline, [Difference.CHANGED])   # as every worker would
         topology = compile_pipeline(pipeline)
         events = read_all(topology, plan.events)
         labels = read_labels(pipeline, topology, plan.events)

@@ -12,6 +12,7 @@ from headrace.features.topology import Topology
 from headrace.infra.embedded.process import Children
 from headrace.infra.embedded.services import embedded_services
 from headrace.models import Pipeline, compile_pipeline
+from headrace.models.locking import Difference, refuse
 from headrace.schemas.errors import HeadraceError
 from headrace.streams.apply import create_topics, register_schemas, topic_plans
 from headrace.streams.cluster import Cluster, compact_plan, default_plan
@@ -96,6 +97,7 @@ def _make_room(folder: UpFolder) -> None:
 
 def _run(plan: UpPlan, folder: UpFolder, record: StatusFile, facts: dict, tell: Tell) -> None:
     pipeline = load_pipeline(plan.pipeline)
+    refuse(pipeline, [Difference.CHANGED])   # as every worker would
     topology = compile_pipeline(pipeline)
     _models_are_there(pipeline, environment_settings())
     with Children() as services, Children() as children:

@@ -114,7 +114,7 @@ class Wire:
     def routers(self, shard_counts: Sequence[int]) -> list[SourceRouter]:
         """One router per source."""
         counts = {
-            stage.entity.name: count for stage, count in zip(self.topology.stages, shard_counts, strict=True)
+            stage.name: count for stage, count in zip(self.topology.stages, shard_counts, strict=True)
         }
         most = Settings.model_fields["max_record_bytes"].default
         return [

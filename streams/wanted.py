@@ -14,15 +14,17 @@ from headrace.schemas.records import (
     mark_schema,
     prediction_schema,
     stage_schema,
+    start_schema,
     tick_schema,
 )
 from headrace.schemas.registry import record_subject, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.streams.feature_rows import row_schema
 from headrace.streams.settings import Settings
-from headrace.streams.stage_logs import log_topic, routed_logs
+from headrace.streams.stage_logs import log_topic
 
 DELETE = {"cleanup.policy": "delete"}   # a log that is compacted has holes, and a hole stops whoever reads it
+COMPACTED = {"cleanup.policy": "compact"}   # the newest record of every key is the state
 FOREVER = DELETE | {"retention.ms": "-1"}
 WEEK = DELETE | {"retention.ms": str(7 * 86_400_000)}
 REPLAYED = {"message.timestamp.type": "CreateTime", **FOREVER}   # old stamps: retention by time would delete at once
@@ -66,11 +68,12 @@ def topic_plans(
     partitions : int
         Of sources and stages that are created.
     existing : mapping of str to int
-        Partitions of source topics that are there: answers and predictions travel in the partition of their event.
+        Partitions of topics that are there: answers and predictions travel in the partition of their event.
     """
     names, existing = TopicNames(pipeline.name, settings.prefix), existing or {}
-    plans = [TopicPlan(names.marks, 1, FOREVER), TopicPlan(names.dead_letters, 1, FOREVER)]
-    counts, read_by = {}, {stage.sources[0]: stage.entity.name for stage in topology.stages if stage.identity}
+    plans = [TopicPlan(names.marks, 1, FOREVER), TopicPlan(names.starts, 1, COMPACTED)]
+    plans.append(TopicPlan(names.dead_letters, 1, FOREVER))
+    counts, read_by = {}, {stage.sources[0]: stage.name for stage in topology.stages if stage.identity}
     for number, source in enumerate(topology.sources):
         topic = names.source(source.topic)
         counts[source.name] = count = existing.get(topic, partitions)
@@ -79,9 +82,12 @@ def topic_plans(
         plans.append(TopicPlan(names.late(source.name), 1, WEEK))
         if number in topology.scored:
             plans.append(TopicPlan(names.rows(source.name), count, WEEK, alike=topic))
-    plans += [TopicPlan(topic, partitions, WEEK) for topic in routed_logs(topology, names)]
     for stage in topology.stages:
-        plans += [TopicPlan(names.features(v.name, v.version), partitions, WEEK) for v in stage.view_specs]
+        first = names.stage(stage.entity.name)   # what is added later is spread as what was there
+        count = partitions if stage.generation == 1 else existing.get(first, partitions)
+        if not stage.identity:
+            plans.append(TopicPlan(log_topic(topology, stage, names), count, WEEK))
+        plans += [TopicPlan(names.features(v.name, v.version), count, WEEK) for v in stage.view_specs]
     for model in pipeline.models:
         events = names.source(model.scores.topic)
         plans.append(TopicPlan(names.predictions(model.name), counts[model.scores.name], WEEK, alike=events))
@@ -93,7 +99,7 @@ def topic_plans(
 def wanted_schemas(topology: Topology, pipeline: Pipeline, settings: Settings) -> dict[str, dict]:
     """Return the schema of every kind of record of a pipeline by its subject; sources of JSON have none."""
     names = TopicNames(pipeline.name, settings.prefix)
-    found = {value_subject(names.marks): mark_schema()}
+    found = {value_subject(names.marks): mark_schema(), value_subject(names.starts): start_schema()}
     for source in topology.sources:
         if source.format != "json":
             found[value_subject(names.source(source.topic))] = source.avro
@@ -116,7 +122,7 @@ def wanted_schemas(topology: Topology, pipeline: Pipeline, settings: Settings) -
 
 def _stage_records(topology: Topology, stage: Stage, names: TopicNames) -> Iterator[tuple[str, dict]]:
     """Topic and schema of the records that have subjects of their own: ticks, stage records, answers."""
-    entity, topic = stage.entity.name, log_topic(topology, stage, names)
+    entity, topic = stage.name, log_topic(topology, stage, names)
     if not stage.identity:
         yield topic, tick_schema()
     for source in stage.sources:
@@ -126,4 +132,4 @@ def _stage_records(topology: Topology, stage: Stage, names: TopicNames) -> Itera
         asked = sorted({view for binding in stage.bindings_of(source) for view in binding.queries})
         if asked:
             views = [(stage.views[view].uid, stage.views[view].feature_names) for view in asked]
-            yield names.rows(name), answer_schema(topology.pipeline, name, entity, views)
+            yield names.rows(name), answer_schema(topology.pipeline, name, stage.name, views)

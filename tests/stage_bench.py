@@ -5,6 +5,7 @@ one. ``NaiveStage`` goes through records in canonical order one by one, with the
 """
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from headrace.features.kernel.limits import MAX_CLOCK
 from headrace.features.kernel.oracle import OracleView
 from headrace.features.stage import LogSlice, SourceRecords, StageCore, Ticks
 from headrace.models import ModelSpec, Pipeline, compile_pipeline, number
+from headrace.models.lock import Lock
 
 REFUNDS, PAYMENTS = 0, 1     # ranks: the scored source comes last
 RECEIVER, SENDER = 0, 1      # roles of a payment
@@ -29,7 +31,8 @@ def schema(name, **fields):
     return {"type": "record", "name": name, "fields": [{"name": n, "type": t} for n, t in fields.items()]}
 
 
-def topology():
+def pipeline(*without):
+    """The pipeline, with some views (uids) no more declared."""
     payments = Source(
         "payments", schema=schema("P", id="string", sender="string", receiver="string", at="long", amount="double",
                                   note=["null", "string"]),
@@ -44,13 +47,14 @@ def topology():
                       where=field("amount") > 2, features=[Mean("amount", "5ms"), Last("amount")], sweep="1ms")
     refunded = FeatureView("refunded", source=refunds, entity=account, on={"account": "account"},
                            features=[Count("4ms"), Mean("amount", "4ms")], sweep="3ms")
+    asked = [sent.at({"account": "sender"}, as_="sender"), refunded.at({"account": "sender"}, as_="s"),
+             got.at({"account": "receiver"}, as_="receiver"), sent.at({"account": "receiver"}, as_="r")]
     fraud = ModelSpec("fraud", scores=payments, inputs=[
-        number("amount"), sent.at({"account": "sender"}, as_="sender"), refunded.at({"account": "sender"}, as_="s"),
-        got.at({"account": "receiver"}, as_="receiver"), sent.at({"account": "receiver"}, as_="r")])
-    return compile_pipeline(Pipeline("fraud", models=[fraud]))
+        number("amount"), *(one for one in asked if one.view.uid not in without)])
+    return Pipeline("fraud", models=[fraud], lock=Lock(Path("fraud.lock.json")))
 
 
-TOPOLOGY = topology()
+TOPOLOGY = compile_pipeline(pipeline())
 STAGE = TOPOLOGY.stages[0]
 UIDS = [plan.uid for plan in STAGE.views]
 

@@ -1,12 +1,18 @@
 """A stage core equals the naive stage in any interleaving and cut, and survives a snapshot at every prefix."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.features.kernel.canonical_oracle import Record
+from headrace.features.topology import GONE
+from headrace.models import compile_pipeline
+from headrace.models.locking import next_lock
 
 _spec = importlib.util.spec_from_file_location("stage_bench", Path(__file__).parents[1] / "stage_bench.py")
 bench = importlib.util.module_from_spec(_spec)
@@ -95,3 +101,70 @@ def test_a_core_restored_at_any_prefix_goes_on_like_the_original(made):
         assert bench.merged([before, run(restored, log[prefix:], prefix)]) == whole
         if prefix < len(log):
             before = bench.merged([before, run(original, log[prefix:prefix + 1], prefix)])
+
+
+LOCK = next_lock(bench.pipeline())
+
+
+class Less:
+    """The stage with some views removed, in the numbers of the whole one."""
+
+    def __init__(self, *without):
+        self.topology = compile_pipeline(replace(bench.pipeline(*without), lock=LOCK))
+        self.stage = self.topology.stages[0]
+        self.partitions = {feed.source: bench.PARTITIONS[bench.TOPOLOGY.source_index(feed.name)]
+                           for feed in self.stage.feeds if feed.source != GONE}
+        self.whole = np.array([bench.TOPOLOGY.source_index(source.name) for source in self.topology.sources])
+        self.views = [bench.UIDS.index(plan.uid) for plan in self.stage.views]
+
+    def run(self, core, log, first):
+        """What a restored core says about the rest of a log."""
+        if not log:
+            return bench.merged([])
+        whole = bench.slice_of(log, first)
+        known = {int(number): place for place, number in enumerate(self.whole)}
+        ticks = np.isin(whole.ticks.source, self.whole)
+        told = whole.ticks._replace(**{name: column[ticks] for name, column in whole.ticks._asdict().items()})
+        told = told._replace(source=np.array([known[int(number)] for number in told.source], np.int64))
+        records = [replace(each, source=known[each.source]) for each in whole.records if each.source in known]
+        output = core.process(replace(whole, records=records, ticks=told))
+        rows = {self.views[view]: replace(each, source=np.where(each.source < 0, -1, self.whole[each.source]))
+                for view, each in output.rows.items()}
+        answers = [replace(each, source=int(self.whole[each.source]),
+                           views={self.views[view]: said for view, said in each.views.items()})
+                   for each in output.answers]
+        late = replace(output.late, view=np.array(self.views, np.int64)[output.late.view.astype(np.int64)],
+                       source=self.whole[output.late.source.astype(np.int64)])
+        return bench.said(replace(output, rows=rows, answers=answers, late=late))
+
+
+def of_views(said, uids):
+    """What was said about some views."""
+    rows, sweeps = ({uid: each for uid, each in said[kind].items() if uid in uids} for kind in ("rows", "sweeps"))
+    answers = [(origin, stamp, {uid: each for uid, each in views.items() if uid in uids})
+               for origin, stamp, views in said["answers"]]
+    return {"rows": rows, "sweeps": sweeps, "late": [each for each in said["late"] if each[0] in uids],
+            "answers": [each for each in answers if any(status != 2 for status, *_ in each[2].values())]}
+
+
+@pytest.mark.parametrize("without", ["got.v2", "refunded.v1"])   # expressions move; a source is gone and numbers move
+@given(shard_logs())
+@settings(max_examples=15, deadline=None)
+def test_views_that_stay_go_on_when_others_are_removed_at_any_prefix(without, made):
+    _, log = made
+    less, kept = Less(without), [uid for uid in bench.UIDS if uid != without]
+    whole, original, before = run(bench.core(), log, 0), bench.core(), bench.merged([])
+    for prefix in range(len(log) + 1):
+        arrays = original.snapshot()
+        assert bench.StageCore.lacking(0, less.topology, arrays) == []
+        restored = bench.StageCore.restore(0, less.topology, less.partitions, arrays)
+        after = less.run(restored, log[prefix:], prefix)
+        assert of_views(bench.merged([before, after]), kept) == of_views(whole, kept)
+        if prefix < len(log):
+            before = bench.merged([before, run(original, log[prefix:prefix + 1], prefix)])
+
+
+def test_a_snapshot_lacks_what_means_something_else_now():
+    less = Less("got.v2")
+    arrays = bench.StageCore(0, less.topology, less.partitions).snapshot()
+    assert bench.StageCore.lacking(0, bench.TOPOLOGY, arrays) == ["got.v2"]

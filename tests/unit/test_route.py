@@ -224,3 +224,13 @@ def test_an_empty_slice_gives_nothing(router):
     routed = router.route(slice_of([]))
     assert (routed.records, routed.dead_letters) == ([], [])
     assert json.dumps(routed.counts)
+
+
+def test_events_that_others_have_had_go_to_the_new_stage_alone_and_are_not_counted_again(router, registry):
+    values = [*framed(registry, [event("a", "b"), event("c", None)]), b"garbage"]
+    routed = router.route(slice_of(values), only=frozenset({"pair"}))
+    assert [key for _, key, _ in stage_records(routed, registry, "pair")] == [b'["a","b"]']
+    assert stage_records(routed, registry, "account") == [] and routed.dead_letters == [] and routed.counts == {}
+    everybody = router.route(slice_of(values))
+    assert len(everybody.dead_letters) == 1 and everybody.counts[2]["events"] == 3
+    assert stage_records(everybody, registry, "pair") == stage_records(routed, registry, "pair")

@@ -116,7 +116,7 @@ def test_a_source_partition_that_was_not_declared_stops_the_core():
 
 def test_a_snapshot_of_other_partitions_is_refused():
     arrays = StageCore(0, bench.TOPOLOGY, {REFUNDS: 1, PAYMENTS: 3}).snapshot()
-    with pytest.raises(ValueError, match="snapshot of 4 source partitions, expected 3"):
+    with pytest.raises(ValueError, match="snapshot of 3 partitions of payments, expected 2"):
         StageCore.restore(0, bench.TOPOLOGY, bench.PARTITIONS, arrays)
 
 

@@ -282,7 +282,7 @@ def test_state_that_was_loaded_from_files_is_found_at_the_beginning_of_the_log_a
     role, _ = broker.role()
     with pytest.raises(SnapshotError, match="up to 2023-11-14T22:13:20.000Z was loaded from files, so no log holds it"):
         role.start_at(STAGE_TOPIC, 0, 0, metadata)
-    shard = ShardName(NAMES.group("stage"), bench.TOPOLOGY.digest, "account", 0, "id")
+    shard = ShardName(NAMES.group("stage"), bench.STAGE.log_digest, "account", 0, "id")
     loaded = bench.core()
     loaded.process(bench.slice_of(some_log(9, seed=4), 0))
     loaded.process(bench.slice_of([bench.ends([])], 9))
@@ -304,7 +304,7 @@ def test_a_source_topic_with_more_partitions_than_the_snapshot_knows_is_refused(
     role.close()
     grown = StageRole(bench.TOPOLOGY, broker.settings, Recorder(), broker.registry, {0: 1, 1: 4}, {STAGE_TOPIC: "id"},
                       StatusFile(None))
-    with pytest.raises(SnapshotError, match=r"account\[0\]: the snapshot at offset 5 .* snapshot of 3 source"):
+    with pytest.raises(SnapshotError, match=r"account\[0\]: the snapshot at offset 5 .* snapshot of 2 partitions"):
         grown.start_at(STAGE_TOPIC, 0, 5, "")
 
 

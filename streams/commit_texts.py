@@ -1,0 +1,37 @@
+"""The texts that are committed beside offsets.
+
+Read with aiokafka, because confluent-kafka hands over what lies behind a text in memory as well (see `offsets`).
+"""
+
+import asyncio
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from headrace.streams.errors import ServiceError
+from headrace.streams.kafka_security import security_options
+from headrace.streams.offsets import Partition
+from headrace.streams.settings import Settings
+
+
+def committed_texts(settings: Settings, group: str) -> dict[Partition, str]:
+    """Return the text of every commit of a group; blocks.
+
+    Raises
+    ------
+    ServiceError
+        Kafka does not answer.
+    """
+    async def ask() -> dict[Partition, str]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap.split(","), **security_options(settings))
+        try:
+            await admin.start()
+            answers = await admin.list_consumer_group_offsets(group)
+        finally:
+            await admin.close()
+        return {(place.topic, place.partition): commit.metadata or "" for place, commit in answers.items()}
+
+    try:
+        return asyncio.run(ask())
+    except KafkaError as error:
+        raise ServiceError(f"cannot read commits at {settings.bootstrap}: {error!r}; is Kafka running?") from error
