@@ -165,8 +165,6 @@ class _View:
         self._oracle = OracleView(self._plan)
         self._times: list[int] = []    # of accepted events
         self._rows: dict[Name, list] = {(kind, view): [] for kind in ("row", "answer", "late", "sweep")}
-        self._edges = {f.shift_ms for f in self._plan.features} | {
-            f.shift_ms + f.window_ms for f in self._plan.features if f.window_ms >= 0}
 
     def run(self, known: Sequence[Known]) -> Looked:
         """Go through all records up to the end of the stretch."""
@@ -223,17 +221,27 @@ class _View:
                 self._rows["sweep", self._view].append(((self._stretch.key, instant), said))
 
     def _instants(self, after: int, until: int) -> Iterator[int]:
-        """Multiples of the view's sweep: the first of all, and after each moment at which an event enters or leaves."""
+        """Multiples of the view's sweep: the first of all, and after each moment at which an event enters or leaves, or
+        the key is old enough for another look at a value that time moves."""
         step = self._plan.sweep_ms
         if not step or until <= after or not self._times:
             return
-        changes = np.add.outer(np.array(self._times, np.int64), np.array(sorted(self._edges), np.int64)).ravel()
+        changes = np.add.outer(np.array(self._times, np.int64), np.array(sorted(self._oracle.edges), np.int64)).ravel()
         instants = -(-changes // step) * step
         first, last = after // step + 1, until // step
         if last < first:
             return
         some = np.append(self._draw.integers(first, last + 1, EXTRA_INSTANTS), first) * step
-        yield from np.unique(np.concatenate([instants[(instants > after) & (instants <= until)], some])).tolist()
+        known = np.unique(np.concatenate([instants[(instants > after) & (instants <= until)], some])).tolist()
+        now, next_known = after, 0
+        while True:
+            due = self._oracle.due_by_age(0)
+            by_age = FOREVER if due is None else max(-(-due // step), now // step + 1) * step
+            now = min(by_age, known[next_known] if next_known < len(known) else FOREVER)
+            if now > until or now == FOREVER:
+                return
+            next_known += next_known < len(known) and known[next_known] == now
+            yield now
 
 
 def naive_tables(looked: Sequence[Looked], teller: Teller) -> dict[Name, Table]:
@@ -254,8 +262,8 @@ def naive_tables(looked: Sequence[Looked], teller: Teller) -> dict[Name, Table]:
 
 def cost_of(plan: FoldPlan) -> int:
     """Visits of an event for one record of a key, per event of the key; those of fractions count tenfold."""
-    edges = {f.shift_ms for f in plan.features} | {f.shift_ms + f.window_ms for f in plan.features}
-    weight = sum(1 if f.agg in CHEAP else 10 for f in plan.features)
+    edges = OracleView(plan).edges
+    weight = sum(1 if f.agg in CHEAP else 10 for f in plan.computed)
     return 2 * weight * (1 + (len(edges) if plan.sweep_ms else 0))
 
 

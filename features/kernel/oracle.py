@@ -291,11 +291,17 @@ class OracleView:
         times = [pane[-1][0] for pane in self.panes[slot]] + [event[0] for event in self.events[slot]]
         if any(before < time + edge <= at for time in times for edge in self.edges):
             return True
+        due = self.due_by_age(slot)
+        return due is not None and at >= due
+
+    def due_by_age(self, slot: int) -> int | None:
+        """The time from which on a value that time moves is looked at again; None if there is none."""
+        before = self.shown_at[slot]
         age = before - self.stream_time[slot]
         values = zip(self.plan.computed, self.computed(slot, before), strict=True)
         if not any(moves(feature, value, age) for feature, value in values):
-            return False
-        return at >= before + max(self.plan.sweep_ms, age >> AGE_SHIFT)
+            return None
+        return before + max(self.plan.sweep_ms, age >> AGE_SHIFT)
 
 
 def moves(feature: PlannedFeature, value: float, age: int) -> bool:

@@ -117,17 +117,17 @@ def test_slopes_that_are_midpoints_or_none_are_rounded_like_the_oracles(events):
     assert_same(ViewState(plan).fold(*records), OracleView(plan).fold(*records))
 
 
-def long_history(seed, n, values):
+WINDOWS = ((LIFETIME, 0, 0), (LIFETIME, 1500, 0), (3000, 0, 0), (20_000, 0, 0), (100, 2000, 0), (5000, 137, 0))
+OLDER = [PlannedFeature("f", agg, 0, window_ms, shift_ms, "double")
+         for window_ms, shift_ms, _ in WINDOWS for agg in tuple(Agg)[:7]]
+NEWER = [PlannedFeature("f", agg, 0, window_ms, shift_ms, "double", PARAMETERS.get(agg, 0.0), events)
+         for window_ms, shift_ms, events in (*WINDOWS, (LIFETIME, 0, 300)) for agg in tuple(Agg)[7:]
+         if agg is not Agg.RATIO and (agg not in DECAYING or (window_ms, events) == (LIFETIME, 0))]
+
+
+def long_history(seed, n, features, values):
     """Thousands of events of one hot key, so that chunks grow, shift and use every level of minima."""
     rng = np.random.default_rng(seed)
-    windows = ((LIFETIME, 0, 0), (LIFETIME, 1500, 0), (3000, 0, 0), (20_000, 0, 0), (100, 2000, 0), (5000, 137, 0))
-    features = [PlannedFeature("f", agg, 0, window_ms, shift_ms, "double", 0.0, events)
-                for window_ms, shift_ms, events in windows for agg in tuple(Agg)[:7]]
-    newer = [agg for agg in tuple(Agg)[7:] if agg is not Agg.RATIO]
-    features += [PlannedFeature("f", agg, 0, window_ms, shift_ms, "double", PARAMETERS.get(agg, 0.0), events)
-                 for window_ms, shift_ms, events in ((LIFETIME, 0, 0), (5000, 137, 0), (LIFETIME, 0, 300))
-                 for agg in newer if window_ms == LIFETIME and not events or agg not in DECAYING]
-    features = [each for each in features if is_declarable(each)]
     plan = FoldPlan("v.v1", (None,), None, 3000, 5500, tuple(features))
     slot = np.where(rng.random(n) < 0.9, 0, rng.integers(1, 4, n)).astype(np.int32)
     event_time = np.cumsum(rng.integers(0, 3, n)) - np.where(rng.random(n) < 0.1, rng.integers(0, 3000, n), 0)
@@ -148,10 +148,11 @@ def constant(rng, n):
     return np.full((n, 1), 0.1)
 
 
-def test_long_histories_have_the_oracles_bits_too():
+@pytest.mark.parametrize(("features", "n"), [(OLDER, 6000), (NEWER, 2000)], ids=["older", "newer"])
+def test_long_histories_have_the_oracles_bits_too(features, n):
     for seed, values in enumerate((decimals, wild, constant)):
-        n, asked = 6000, 2  # the oracle takes half a second per row here, so it is asked at the end only
-        plan, slot, event_time, xs = long_history(seed, n, values)
+        asked = 2  # the oracle takes half a second per row here, so it is asked at the end only
+        plan, slot, event_time, xs = long_history(seed, n, features, values)
         state, oracle = ViewState(plan), OracleView(plan)
         for i in range(n - asked):
             oracle.accept(int(slot[i]), int(event_time[i]), xs[i])

@@ -5,13 +5,17 @@ import pytest
 
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.footprint import bound_of, footprint_of
-from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.kernel.layout import DECAYING
+from headrace.features.plan import EVENTS, LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
+
+PARAMETERS = {Agg.LAST_K: 3.0} | dict.fromkeys(DECAYING, 1000.0)
 
 
 def plan(*windows, exact_events=65_536):
     return FoldPlan("v.v1", (None,), None, 0, 0, tuple(
-        PlannedFeature(f"{agg.name}_{window}", agg, 0, window, 0, "double") for agg in tuple(Agg)[:7]
-        for window in windows),
+        PlannedFeature(f"{agg.name}_{window}", agg, 0, window, 0, "double", PARAMETERS.get(agg, 0.0))
+        for agg in Agg if agg is not Agg.RATIO and agg not in TALLIED
+        for window in windows if window == LIFETIME or agg not in DECAYING),
         exact_events=exact_events)
 
 

@@ -66,6 +66,46 @@ def test_counting_events_counts_nulls_and_all_else_skips_them():
     assert folded.rows[4].tolist() == [5, 3, 6, 2, 1, 3, 1, 3, 3, 3, 1 + 2**-7]
 
 
+def test_what_is_found_by_order_changes_and_grows():
+    #      0    1    2    3    10         window of 5 ms: at 3 all of them, at 10 none
+    #      4    -    7    6
+    aggs = Agg.FIRST, Agg.CHANGE, Agg.MS_SINCE_FIRST, Agg.MS_SINCE_LAST, Agg.TREND
+    state = view(*[(agg, 0, 5, 0) for agg in aggs])
+    folded = fold(state, (0, UPDATE, 4), (1, BOTH, NULL), (2, UPDATE, 7), (3, UPDATE, 6), (6, QUERY, NULL),
+                  (10, QUERY, NULL))
+    hour = 3_600_000
+    assert folded.answers[1].tolist()[0] == 4 and np.isnan(folded.answers[1, [1, 4]]).all()
+    assert folded.answers[1, 2:4].tolist() == [1, 1]
+    assert folded.rows[3].tolist() == [4, -1, 3, 0, 11 / 14 * hour]
+    assert folded.answers[4].tolist() == [7, -1, 4, 3, -hour]  # 0 and 1 are out
+    assert np.isnan(folded.answers[5]).all()
+
+
+def test_a_decayed_sum_halves_with_every_half_life_and_a_mean_stays():
+    planned = tuple(PlannedFeature("f", agg, 0, LIFETIME, 0, "double", 10.0)
+                    for agg in (Agg.DECAYED_COUNT, Agg.DECAYED_SUM, Agg.DECAYED_MEAN))
+    state = ViewState(FoldPlan("v.v1", (None,), None, 0, 0, planned))
+    folded = fold(state, (0, UPDATE, 8), (10, UPDATE, 2), (30, QUERY, 0), (10_000, QUERY, 0))
+    assert folded.rows[:2].tolist() == [[1, 8, 8], [1.5, 6, 4]]
+    assert folded.answers[2:].tolist() == [[0.375, 1.5, 4], [0, 0, 4]]  # below 2**-900 it is 0
+
+
+def test_a_window_of_events_is_of_the_last_ones_whatever_their_age():
+    planned = tuple(PlannedFeature("f", Agg.SUM, 0, LIFETIME, shift_ms, "double", 0.0, 2) for shift_ms in (0, 1))
+    state = ViewState(FoldPlan("v.v1", (None,), None, 0, 0, planned))
+    folded = fold(state, (0, UPDATE, 1), (10, UPDATE, 10), (10**6, UPDATE, 100), (10**9, UPDATE, NULL))
+    assert folded.rows.tolist() == [[1, 0], [11, 1], [110, 11], [100, 110]]
+
+
+def test_a_ratio_is_null_over_null_and_over_0():
+    count, total = (PlannedFeature("f", agg, 0, 10, 0, "double") for agg in (Agg.COUNT, Agg.SUM))
+    shown = count, PlannedFeature("f", Agg.RATIO, 0, 10, 0, "double", operands=(0, 2))
+    state = ViewState(FoldPlan("v.v1", (None,), None, 0, 0, shown, hidden=(total,)))
+    folded = fold(state, (0, UPDATE, 0), (1, UPDATE, 4), (100, QUERY, NULL))
+    assert np.isnan(folded.rows[0, 1]) and folded.rows[1].tolist() == [2, 0.5]
+    assert folded.answers[2, 0] == 0 and np.isnan(folded.answers[2, 1])
+
+
 def test_late_is_strictly_behind_stream_time_less_the_allowed_lateness():
     state = view((Agg.COUNT, EVENTS, LIFETIME, 0), lateness_ms=5)
     #                      stream time 10     not late          late             the key's seq and time stand still

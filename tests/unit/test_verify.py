@@ -9,7 +9,29 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from headrace.features import Count, Entity, FeatureView, Last, Max, Mean, Source, Sum, field, stage
+from headrace.features import (
+    Change,
+    Count,
+    DecayedCount,
+    DecayedMean,
+    DecayedSum,
+    Entity,
+    FeatureView,
+    First,
+    Last,
+    LastK,
+    Max,
+    Mean,
+    MsSinceFirst,
+    MsSinceLast,
+    Ratio,
+    Share,
+    Source,
+    Sum,
+    Trend,
+    field,
+    stage,
+)
 from headrace.features.kernel import align, source_clocks
 from headrace.models import ModelSpec, Pipeline, compile_pipeline, number
 from headrace.schemas.errors import DeclarationError
@@ -75,6 +97,21 @@ def test_what_is_right_agrees_under_every_disturbance(trying):
         assert verdict.counts[what] > 0, what
     assert verdict.counts["values_replay"] >= verdict.counts["values_oracle"] > 10_000
     assert verdict.counts["overtaken"] == verdict.counts["misaligned"] == verdict.counts["held"] == 0
+
+
+def test_every_aggregation_agrees_under_disturbances():
+    customer, sources = Entity("customer", {"customer": str}), shop().sources
+    views = [
+        FeatureView("order", source=sources[0], entity=customer, features=[
+            First("amount"), LastK("amount", 2, "1h"), Change("amount", "3 events"), Trend("amount", "1h"),
+            Ratio(Count("10m"), Count("1h"), name="share"), Share(field("note") == "gift", "1h", name="gifts")]),
+        FeatureView("age", source=sources[1], entity=customer, sweep="5m", features=[
+            MsSinceLast("paid", "1h"), MsSinceFirst(), DecayedMean("paid", half_life="1h"),
+            Ratio(DecayedSum("paid", half_life="1h"), DecayedCount(half_life="10m")), Sum("paid", "3 events")]),
+    ]
+    verdict = Verification(Pipeline("newer", views=views), events_per_seed=120).verify(range(3))
+    assert verdict.holds, [line for failure in verdict.failures for line in failure.lines("")]
+    assert verdict.counts["swept"] > 0 and verdict.counts["values_oracle"] > 1000
 
 
 class _Widened(stage.ViewState):
