@@ -72,15 +72,16 @@ class Cluster:
         self._running: list[tuple[WorkerPlan, Child]] = []
         self._numbers: dict[str, int] = {}   # of the processes: each has a port of its own for metrics
 
-    def start(self, plans: Sequence[WorkerPlan]) -> None:
-        """Start workers; returns at once."""
+    def start(self, plans: Sequence[WorkerPlan], environment: Mapping[str, str] | None = None) -> None:
+        """Start workers, with more in their environment than the settings; returns at once."""
         for plan in plans:
             command = [
                 sys.executable, "-m", "headrace.streams.cli", "run", *plan.roles,
                 "--pipeline", self._pipeline, "--status", self.folder / "status",
             ]
             child = self._children.start(
-                plan.name, command, self.folder / "logs" / f"{plan.name}.log", environment=self._environment(plan)
+                plan.name, command, self.folder / "logs" / f"{plan.name}.log",
+                environment={**self._environment(plan), **(environment or {})},
             )
             self._running.append((plan, child))
 

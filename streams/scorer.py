@@ -32,6 +32,7 @@ from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import bodies, split
 from headrace.streams.clocks import PartitionClock
 from headrace.streams.decoding import SourceDecoder
+from headrace.streams.failpoints import reached
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.marks import MarkFollower
 from headrace.streams.predictions import Predictor
@@ -145,6 +146,8 @@ class Scorer:
             if generation != self._generation:
                 self._loop.rewind()  # records read around a rebalance may belong to nobody's lane
                 continue
+            if messages:
+                reached("score.after_consume")
             self._take_in(messages)
             self._follow_clocks()
             self._advance()
@@ -164,6 +167,8 @@ class Scorer:
         for partition, lane in self._lanes.items():
             for offset, clock in self._marked[partition]:
                 lane.clock.mark(offset, clock)
+        if places:
+            reached("score.assigned")
 
     def _take_in(self, messages: Sequence[Message]) -> None:
         groups: dict[tuple[str, int], list[Message]] = defaultdict(list)
@@ -309,6 +314,7 @@ class Scorer:
                     value = predictor.counts(partition, span, lane.complete_clock(), taken, made)
                     producer.produce(counts, value=value, partition=0)
         producer.poll(0)
+        reached("score.in_transaction")
 
     def _steer(self) -> None:
         """Pause sources that run too far ahead of their answers; go back for answers that were let go."""
