@@ -22,6 +22,7 @@ from pathlib import Path
 from headrace.schemas.errors import SettingsError
 
 VARIABLE = "HEADRACE_FAILPOINTS"
+LATER = "later"   # nothing yet, but failpoints can be armed
 
 NAMES: Mapping[str, str] = {
     "route.after_fetch": "records of source topics are there, nothing is done with them",
@@ -101,7 +102,7 @@ def parse(text: str) -> tuple[list[Failpoint], Path | None]:
     20.0
     """
     found, count = [], None
-    for entry in filter(None, text.split(",")):
+    for entry in filter(None, text.removeprefix(LATER).split(",")):
         if entry.startswith("count="):
             count = Path(entry.removeprefix("count="))
             continue
@@ -146,10 +147,14 @@ class Passages:
 class _Armed:
     """Counts passages, and acts on the one that is meant."""
 
-    def __init__(self, points: list[Failpoint], count: Path | None) -> None:
-        self._points, self._count_path, self._file = points, count, None
-        self._passed = dict.fromkeys(NAMES, 0)
+    def __init__(self, text: str) -> None:
         self._lock = threading.Lock()   # several roles in one process
+        self.arm(text)
+
+    def arm(self, text: str) -> None:
+        """Forget all passages and mean others: for a process that was forked off an armed one."""
+        self._points, self._count_path = parse(text)
+        self._passed, self._file = dict.fromkeys(NAMES, 0), None
 
     def __call__(self, name: str) -> None:
         if name not in self._passed:    # a host of somebody else's role
@@ -178,7 +183,7 @@ def _nothing(name: str) -> None:
 
 def chosen(text: str | None) -> Callable[[str], None]:
     """Return what `reached` is under a value of the environment's variable; raises as `parse`."""
-    return _Armed(*parse(text)) if text else _nothing
+    return _Armed(text) if text else _nothing
 
 
 reached: Callable[[str], None] = chosen(os.environ.get(VARIABLE))
