@@ -11,7 +11,7 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from headrace.schemas.errors import SettingsError
 
@@ -62,8 +62,16 @@ class Ledger:
     def add(self, what: str, **said: Any) -> None:
         """Append a line; on disk when it returns."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps({"what": what, **said}) + "\n")
+        with self._path.open("a+b") as file:
+            self._mend(file)
+            file.write(json.dumps({"what": what, **said}).encode() + b"\n")
+
+    @staticmethod
+    def _mend(file: BinaryIO) -> None:
+        """Take away a line that a kill has cut."""
+        file.seek(0)
+        whole = file.read()
+        file.truncate(whole.rfind(b"\n") + 1)
 
     def tally(self, seed: int) -> Tally:
         """Sum up the rounds that began with a seed.
