@@ -10,7 +10,7 @@ import json
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 
@@ -19,6 +19,7 @@ from headrace.streams.accounting import Accounting
 from headrace.streams.cluster import FLOW, WorkerPlan
 from headrace.streams.event_files import Events
 from headrace.streams.failpoints import NAMES
+from headrace.streams.supervision import CLEAN
 from headrace.streams.torture_feed import Feed
 from headrace.streams.torture_plan import Blow, How
 from headrace.streams.torture_workers import Life, Nursery
@@ -95,7 +96,31 @@ class Round:
             time.sleep(STEP_S)
         for queue in self._queues.values():
             queue.clear()
+        for life in self._nursery.living():
+            if self._blows[life.pid] is not None:   # or it would fall while all others stop
+                self._nursery.signal(life, signal.SIGKILL)
+        self._until(self._all_well, "every worker has reported after the last kill")
         accounting.settle(STALLED_S, self.step)
+        self._until(self._all_applied, "every shard has folded again what its group had committed")
+
+    def _all_well(self) -> bool:
+        """Whether every worker lives, has nothing to fear, and has reported."""
+        living = {life.pid for life in self._nursery.living()}
+        said = {one["process"]["pid"] for one in self.status().values()}
+        return len(living) == len(WORKERS) and not any(self._blows.values()) and living <= said
+
+    def _until(self, true: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + STALLED_S
+        while not true():
+            self.step()
+            time.sleep(STEP_S)
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{STALLED_S:.0f} s have not been enough until {what}")
+
+    def _all_applied(self) -> bool:
+        """Whether no shard is on its way from a snapshot to what is committed."""
+        stages = [one["shards"] for name, one in self.status().items() if name.startswith("stage")]
+        return all(shard["next_offset"] >= shard["committed"] for shards in stages for shard in shards.values())
 
     def step(self) -> None:
         """Look after the workers, and send what is due."""
@@ -173,7 +198,7 @@ class Round:
                     raise ServiceError(f"{role} did not leave within {DRAIN_S:.0f} s: {leaving[0].last_words()}")
                 time.sleep(STEP_S)
             for life in leaving:
-                if life.exit_code != 0:
+                if life.exit_code not in CLEAN:
                     raise ServiceError(f"{life.plan.name} left with {life.exit_code}: {life.last_words()}")
 
     def status(self) -> dict[str, dict]:

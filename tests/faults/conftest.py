@@ -25,5 +25,5 @@ def proxied(tmp_path_factory) -> Iterator[tuple[Services, Proxy]]:
 def market(tmp_path_factory) -> Tortured:
     """The market's events, and its model trained on half of them."""
     folder = tmp_path_factory.mktemp("market")
-    write_events(folder / "events")
+    write_events(folder / "events", orders=1_200)
     return prepare_torture("tests.faults.market:PIPELINE", folder / "events", folder)

@@ -7,8 +7,8 @@ from headrace.streams.torture import Outcome, torture_once
 from headrace.streams.torture_plan import How
 
 SEED = 1       # every failpoint is among its blows
-KILLS = 46
-LIMIT_S = 45.0
+KILLS = 40
+LIMIT_S = 40.0
 
 
 @pytest.fixture(scope="module")
