@@ -20,6 +20,7 @@ from headrace.streams.cli_lock import LockOption, lock
 from headrace.streams.cli_produce import produce
 from headrace.streams.cli_reset import reset
 from headrace.streams.cli_status import status
+from headrace.streams.cli_torture import torture
 from headrace.streams.cli_train import train
 from headrace.streams.cli_up import up
 from headrace.streams.cli_verify import verify
@@ -151,6 +152,7 @@ app.command()(down)
 app.command()(reset)
 app.command()(explain)
 app.command()(verify)
+app.command()(torture)
 app.add_typer(dead_letters, name="dead-letters")
 
 if __name__ == "__main__":

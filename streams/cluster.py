@@ -14,6 +14,8 @@ from headrace.streams.settings import Settings
 from headrace.streams.supervision import Actions, Phase, Supervision, Verb, Worker, step
 
 POLL_S = 0.05
+# Workers are processes, and NumPy's own threads would only fight over the cores.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}
 FLOW = ("route", "stage", "score", "write", "drift", "sink")   # the order in which roles are stopped
 
 
@@ -88,13 +90,7 @@ class Cluster:
         ports = {"metrics_port": self._settings.metrics_port + self._numbers.setdefault(plan.name, len(self._numbers))}
         settings = self._settings.model_copy(
             update={"worker": plan.worker} | (ports if self._settings.metrics_port else {}))
-        values = settings.model_dump()   # all of them: what the environment says otherwise is not meant for these
-        # One thread each: workers are processes, and NumPy's own threads would only fight over the cores.
-        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}
-        return threads | {
-            f"HEADRACE_{key.upper()}": value if isinstance(value, str) else json.dumps(value)
-            for key, value in values.items()
-        }
+        return ONE_THREAD | environment_of(settings)
 
     def ended(self) -> dict[str, Child]:
         """Return the workers that have ended since the last call, by name; they are not watched any more."""
@@ -153,6 +149,14 @@ class Cluster:
         """Return what every worker has counted, by file name."""
         found = sorted((self.folder / "status").glob("*.json"))
         return {path.stem: json.loads(path.read_text()) for path in found}
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the variables that say all settings: what the environment says otherwise is not meant for a worker."""
+    return {
+        f"HEADRACE_{key.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in settings.model_dump().items()
+    }
 
 
 def ending(child: Child, how: str, what: str = "worker") -> str:

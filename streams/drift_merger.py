@@ -23,6 +23,7 @@ from headrace.schemas.registry import value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.collect import decode_messages, read_records
+from headrace.streams.failpoints import reached
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
@@ -101,7 +102,9 @@ class DriftMerger:
         places = [p for p in self._consumer.position(self._consumer.assignment()) if p.offset >= 0]
         moved = [p for p in places if self._shown.get(p.topic) != p.offset]
         if moved:
+            reached("drift.before_commit")
             self._consumer.commit(offsets=moved, asynchronous=True)
+            reached("drift.after_commit")
             self._shown.update({p.topic: p.offset for p in moved})
 
     def _report(self, stop: threading.Event) -> None:
@@ -113,8 +116,10 @@ class DriftMerger:
             batch = pa.RecordBatch.from_pylist(fresh, self._codec.arrow_schema)
             values = frame(self._schema_ids[model], self._codec.encode(batch))
             keys = [f'["{r["feature"]}",{r["window_start"]}]'.encode() for r in fresh]
+            reached("drift.before_produce")
             self._producer.produce(self._names.drift(model), 0, keys, values)
             self._producer.flush()
+            reached("drift.after_produce")
             self._reported[model].update(_identity(report) for report in fresh)
             self.counts["reports"] += len(fresh)
 

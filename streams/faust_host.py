@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 
 from headrace.streams.batches import Fetch, FetchedBatch
 from headrace.streams.errors import CommitError, GapError, ServiceError
+from headrace.streams.failpoints import reached
 from headrace.streams.faust_app import make_app
 from headrace.streams.faust_transport import BatchConsumer
 from headrace.streams.logs import event
@@ -193,12 +194,14 @@ class FaustHost:
         await self._blocking(self.producer.flush, timeout_s)
         changed = {tp: position for tp, position in offsets.items() if self._owned[tp] != position}
         if changed:
+            reached(f"{self.group.rpartition('.')[2]}.before_commit")
             try:
                 if not await self.consumer.commit_positions(changed):
                     log.warning(event("commit refused: the group has rebalanced", group=self.group))
                     return False
             except KafkaError as error:
                 raise CommitError(f"group {self.group} cannot commit {sorted(changed)}: {error!r}") from error
+            reached(f"{self.group.rpartition('.')[2]}.after_commit")
             self._owned.update(changed)
             self.role.committed(offsets)
         self._clean = True

@@ -44,6 +44,7 @@ from headrace.features.topology import Topology
 from headrace.schemas.buffers import values_of
 from headrace.schemas.topics import TopicNames
 from headrace.streams.errors import ServiceError
+from headrace.streams.failpoints import reached
 from headrace.streams.feature_rows import FeatureRowReader
 from headrace.streams.group_offsets import commit_owned, instance_of, usable
 from headrace.streams.logs import event
@@ -151,8 +152,10 @@ class OnlineWriter:
         ends: dict[tuple[str, int], int] = {}
         for topic, rows in topics.items():
             encoded = self._encoded(topic, rows)
+            reached("write.before_rows")
             if len(encoded) and not self._applied(self._views[topic].layout, encoded, stop):
                 return False
+            reached("write.after_rows")
             last = {message.partition(): message for message in rows}
             ends |= {(topic, partition): message.offset() + 1 for partition, message in last.items()}
             self._read |= {(topic, p): (message.offset() + 1, message.timestamp()[1]) for p, message in last.items()}
@@ -199,7 +202,11 @@ class OnlineWriter:
 
     def _commit(self, consumer: Consumer, places: Sequence[tuple[str, int]]) -> None:
         written = {place: self._written.pop(place) for place in places if place in self._written}
+        if written:
+            reached("write.before_commit")
         commit_owned(consumer, written, self._names.group(ROLE))
+        if written:
+            reached("write.after_commit")
         self._report()
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -26,6 +26,7 @@ from headrace.features.topology import Topology
 from headrace.models import ModelSpec, Pipeline, compile_pipeline
 from headrace.models.locking import Difference, refuse
 from headrace.schemas.errors import SettingsError
+from headrace.streams.failpoints import reached
 from headrace.streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def _loops(role: str, work: Work) -> list[Callable[[threading.Event], None]]:
     for source in work.topology.scored:
         name = work.topology.sources[source].name
         models = work.artifacts([m for m in work.pipeline.models if m.scores.name == name])
+        reached("score.model_loaded")
         loops.append(Scorer(work.topology, source, models, work.settings, work.status_path(f"score.{name}")).run)
     return loops
 

@@ -33,6 +33,7 @@ from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.admitting import CountedEvents
 from headrace.streams.decoding import SourceDecoder
+from headrace.streams.failpoints import reached
 from headrace.streams.stage_logs import log_topic
 
 STAGE_RECORD_TOO_LARGE = "stage_record_too_large"
@@ -149,6 +150,7 @@ class SourceRouter:
         routed = Routed()
         routed.add("events", slice_.partitions)
         decoded = self._decoder.decode(slice_.values, slice_.keys)
+        reached("route.after_decode")
         refused = [(place, str(reason), words) for place, reason, words in decoded.unread]
         verdict = admit(self._source, decoded.batch, slice_.stamps[decoded.index])
         if self._source.dedupe_for is not None:

@@ -35,6 +35,7 @@ from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import ServiceError
+from headrace.streams.failpoints import reached
 from headrace.streams.faust_host import FaustHost, Position
 from headrace.streams.lane_clocks import LaneClocks
 from headrace.streams.lanes import Lane, too_far_ahead
@@ -153,6 +154,7 @@ class RouteRole:
     async def process(self, batches: Sequence[FetchedBatch]) -> None:
         """Route batches, those of one source together: small ones cost by the call, not by the record."""
         together: dict[tuple, list[tuple[FetchedBatch, np.ndarray]]] = defaultdict(list)
+        reached("route.after_fetch")
         for batch in batches:
             await self._remember(batch)
             stamps = self._observe(batch)
@@ -197,10 +199,13 @@ class RouteRole:
             [record.key for record in records], [record.value for record in records],
             [record.headers for record in records] if any(record.headers for record in records) else (),
         ), self._recent.get(topic), only)
+        reached("route.before_produce")
         for part in routed.records:
             self._producer.produce(part.topic, part.partition, part.keys, part.values)
+        reached("route.mid_produce")
         for letter in routed.dead_letters:
             self._producer.send(self._names.dead_letters, letter.key, letter.value, letter.headers)
+        reached("route.after_produce")
         for partition, counts in routed.counts.items():
             self._lanes[topic, partition].counts.update(counts)
         self._busy_until = time.monotonic() + BUSY_S

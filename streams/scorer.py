@@ -33,6 +33,7 @@ from headrace.schemas.wire import bodies, split
 from headrace.streams.clocks import PartitionClock
 from headrace.streams.commit_texts import committed_texts
 from headrace.streams.decoding import SourceDecoder
+from headrace.streams.failpoints import reached
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.marks import MarkFollower
 from headrace.streams.predictions import Predictor
@@ -147,6 +148,8 @@ class Scorer:
             if generation != self._generation:
                 self._loop.rewind()  # records read around a rebalance may belong to nobody's lane
                 continue
+            if messages:
+                reached("score.after_consume")
             self._take_in(messages)
             self._follow_clocks()
             self._advance()
@@ -164,6 +167,8 @@ class Scorer:
         for partition, lane in self._lanes.items():
             for offset, clock in self._marked[partition]:
                 lane.clock.mark(offset, clock)
+        if places:
+            reached("score.assigned")
         begins = {self._events_topic: 0, self._rows_topic: 1}
         wanted = {at: self._lanes[at[1]].turns.begin[begins[at[0]]] for at in committed}
         return [TopicPartition(*at, offset) for at, offset in wanted.items() if offset > 0]
@@ -331,6 +336,7 @@ class Scorer:
                     value = predictor.counts(partition, span, lane.complete_clock(), taken, made)
                     producer.produce(counts, value=value, partition=0)
         producer.poll(0)
+        reached("score.in_transaction")
 
     def _steer(self) -> None:
         """Pause sources that run too far ahead of their answers; go back for answers that were let go."""

@@ -13,6 +13,7 @@ from headrace.features.stage import LogSlice, StageCore
 from headrace.features.topology import Topology
 from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import GapError, SnapshotError
+from headrace.streams.failpoints import reached
 from headrace.streams.identity_reading import clock_slice
 from headrace.streams.instants import iso
 from headrace.streams.lanes import Lane
@@ -146,6 +147,7 @@ def open_shard(
         core, start, top = StageCore(number, topology, partitions, partition=own), note.begin, NO_CLOCK
     else:
         start, arrays = found
+        reached("stage.restoring")
         try:
             core = StageCore.restore(number, topology, partitions, arrays, partition=own)
             top = int(arrays[TOP][0]) if stage.identity else NO_CLOCK

@@ -26,6 +26,7 @@ from headrace.features.topology import Topology
 from headrace.models import Pipeline
 from headrace.schemas.topics import TopicNames
 from headrace.streams.errors import ServiceError
+from headrace.streams.failpoints import reached
 from headrace.streams.group_offsets import commit_owned, instance_of, usable
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
@@ -173,7 +174,9 @@ class Sink:
         done, self._done = self._done, {}
         if not done:
             return
+        reached("sink.before_commit")
         commit_owned(consumer, done, self._names.group(ROLE))
+        reached("sink.after_commit")
         self._report()
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -208,7 +211,9 @@ def write_whole(path: Path, rows: pa.Table, row_group_size: int | None = None) -
             pq.write_table(rows, file, compression="zstd", row_group_size=row_group_size)
             file.flush()
             os.fsync(file.fileno())
+        reached("sink.before_rename")
         draft.replace(path)
+        reached("sink.after_rename")
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

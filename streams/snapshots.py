@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from headrace.streams.errors import SettingsError, SnapshotError
+from headrace.streams.failpoints import reached
 from headrace.streams.logs import event
 
 log = getLogger(__name__)
@@ -100,8 +101,10 @@ class SnapshotStore:
                 file.seek(0)
                 checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
             path = self.folder / f"{offset:020d}.{checksum}.npz"
+            reached("stage.snapshot_draft")
             os.replace(draft, path)
             _sync_folder(self.folder)
+            reached("stage.snapshot_placed")
             self._tidy()
         except OSError as error:
             raise SnapshotError(

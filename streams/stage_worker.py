@@ -31,6 +31,7 @@ from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.batches import FetchedBatch
 from headrace.streams.errors import ServiceError, SnapshotError
+from headrace.streams.failpoints import reached
 from headrace.streams.faust_host import FaustHost
 from headrace.streams.identity_reading import IdentityReader
 from headrace.streams.lane_clocks import LaneClocks
@@ -120,6 +121,7 @@ class StageRole:
         except SnapshotError as error:
             raise SnapshotError(f"{place}: {error}") from error
         self._shards[topic, partition] = shard
+        reached("stage.assigned")
         if shard.lane is not None:
             self._clocks.begin((topic, partition), shard.lane)
         log.info(event("shard starts", topic=topic, partition=partition, offset=shard.next_offset,
@@ -152,6 +154,7 @@ class StageRole:
 
         The shards of a stage are read and written together: small batches cost by the call, not by the record.
         """
+        reached("stage.after_fetch")
         by_stage: dict[int, list[FetchedBatch]] = defaultdict(list)
         for batch in batches:
             by_stage[self._stages[batch.topic]].append(batch)
@@ -171,10 +174,13 @@ class StageRole:
         outputs: dict[int, list[StageOutput]] = defaultdict(list)   # by incarnation: one, unless somebody meddled
         for (shard, _, _, news), log_slice in zip(parts, slices, strict=True):
             output = shard.core.process(log_slice)
+            reached("stage.mid_fold")
             if news:
                 outputs[shard.note.incarnation].append(output)
+        reached("stage.before_produce")
         for incarnation, some in outputs.items():
             self._writers[number].write(some, incarnation)
+        reached("stage.after_produce")
         for batch in batches:
             shard = self._shards[batch.topic, batch.partition]
             shard.next_offset, shard.whole = max(batch.next_offset, shard.next_offset), True

@@ -20,6 +20,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from headrace.streams.errors import CommitError, ServiceError
+from headrace.streams.failpoints import reached
 from headrace.streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,9 @@ class ExactlyOnce:
             produce(self._producer)
             metadata = self._consumer.consumer_group_metadata()
             self._retry(lambda: self._producer.send_offsets_to_transaction(list(offsets), metadata, CALL_TIMEOUT_S))
+            reached("score.before_commit")
             self._retry(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
+            reached("score.after_commit")
             return True
         except KafkaException as failure:
             self._recover(failure.args[0])

@@ -21,6 +21,11 @@ def services() -> Iterator[Services]:
         yield running
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A failing seed of the fault tests is run again by ``pytest tests/faults --seed 17``."""
+    parser.addoption("--seed", type=int, default=None, help="the one seed of the fault tests, instead of their list")
+
+
 @pytest.fixture
 def unique() -> str:
     """A prefix for topics, groups, subjects and keys that no other test has, like ``t3f2a.``."""

@@ -3,6 +3,7 @@
 What differs from stock, and why: old events may be replayed (records of any time are accepted and never deleted),
 topics are made on purpose only, groups form without waiting, and internal topics fit one small node.
 
+For a proxy (one that loses answers, say) it has another address, and sends who comes by it back to the proxy.
 With accounts it has a second address, where clients have to say who they are (SASL, PLAIN or SCRAM-SHA-512, without
 TLS): how a cluster of one's own is tried out on one machine.
 """
@@ -55,8 +56,9 @@ PROPERTIES = {
 
 
 def start_kafka(
-    children: Children, jars: Sequence[Path], directory: Path, port: int = 0, accounts: Mapping[str, str] = NOBODY
-) -> tuple[str, str]:
+    children: Children, jars: Sequence[Path], directory: Path, port: int = 0, accounts: Mapping[str, str] = NOBODY,
+    proxy_port: int = 0,
+) -> tuple[str, str, str]:
     """Start a node with empty logs; blocks until it answers.
 
     Parameters
@@ -70,6 +72,8 @@ def start_kafka(
         0: any free one.
     accounts : mapping of str to str
         Passwords by user name; with any, there is an address for them.
+    proxy_port : int
+        With any, there is an address for a proxy that listens there: its clients are sent back to it.
 
     Returns
     -------
@@ -77,26 +81,29 @@ def start_kafka(
         Address, host:port.
     secured : str
         The one that asks for user and password; empty without accounts.
+    proxied : str
+        What a proxy passes everything on to; empty without a port of it.
 
     Raises
     ------
     ServiceError
         The port is taken, or the node does not come up.
     """
-    wanted = (port, 0, 0) if accounts else (port, 0)
-    return start_on_ports("Kafka", wanted, lambda ports: _start(children, jars, directory, accounts, *ports))
+    wanted = (port, 0, 0, 0)   # one or two of them may remain unused
+    return start_on_ports(
+        "Kafka", wanted, lambda ports: _start(children, jars, directory, accounts, proxy_port, *ports))
 
 
 def _start(
-    children: Children, jars: Sequence[Path], directory: Path, accounts: Mapping[str, str], port: int, controller: int,
-    secured: int = 0,
-) -> tuple[str, str]:
+    children: Children, jars: Sequence[Path], directory: Path, accounts: Mapping[str, str], proxy_port: int,
+    port: int, controller: int, secured: int, proxied: int,
+) -> tuple[str, str, str]:
     cluster = _new_cluster_id()
     home = directory / cluster  # per attempt: the format records the ports
     home.mkdir(parents=True)
     properties = home / "server.properties"
     properties.touch(mode=0o600)
-    properties.write_text(_properties(port, controller, home / "logs", secured, accounts))
+    properties.write_text(_properties(port, controller, home / "logs", secured, accounts, proxied, proxy_port))
     java = (*java_command(HEAP_MB, home / "tmp"), "-cp", ":".join(map(str, jars)))
     tool = (*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", properties)
     for user, password in accounts.items():
@@ -105,7 +112,7 @@ def _start(
     child = children.start("Kafka", (*java, "kafka.Kafka", properties), directory / "kafka.log")
     bootstrap = f"{LOOPBACK}:{port}"
     child.wait_ready(lambda: _answers(bootstrap, cluster), READY_TIMEOUT_S)
-    return bootstrap, f"{LOOPBACK}:{secured}" if secured else ""
+    return bootstrap, f"{LOOPBACK}:{secured}" if accounts else "", f"{LOOPBACK}:{proxied}" if proxy_port else ""
 
 
 def _answers(bootstrap: str, cluster: str) -> bool:
@@ -126,17 +133,23 @@ def _new_cluster_id() -> str:
             return name
 
 
-def _properties(port: int, controller: int, logs: Path, secured: int, accounts: Mapping[str, str]) -> str:
+def _properties(
+    port: int, controller: int, logs: Path, secured: int, accounts: Mapping[str, str], proxied: int, proxy_port: int
+) -> str:
     chosen = {
         "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{controller}",
         "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller}",
         "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
         "log.dirs": str(logs),
     }
-    if secured:
+    if proxy_port:
+        chosen["listeners"] += f",PROXIED://{LOOPBACK}:{proxied}"
+        chosen["advertised.listeners"] += f",PROXIED://{LOOPBACK}:{proxy_port}"
+        chosen["listener.security.protocol.map"] = f"{PROPERTIES['listener.security.protocol.map']},PROXIED:PLAINTEXT"
+    if accounts:
         for name in ("listeners", "advertised.listeners"):
             chosen[name] += f",SASL_PLAINTEXT://{LOOPBACK}:{secured}"
-        protocols = PROPERTIES["listener.security.protocol.map"]
+        protocols = chosen.get("listener.security.protocol.map", PROPERTIES["listener.security.protocol.map"])
         chosen["listener.security.protocol.map"] = f"{protocols},SASL_PLAINTEXT:SASL_PLAINTEXT"
         chosen["sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-512"
         listener, module = "listener.name.sasl_plaintext", "org.apache.kafka.common.security"

@@ -28,12 +28,15 @@ class Services:
         The online store, host:port, as Feast writes it.
     secured : str
         Kafka for those with an account; empty if there are none.
+    proxied : str
+        Kafka for a proxy that listens at the port asked for; empty without one.
     """
 
     bootstrap: str
     registry_url: str
     redis: str
     secured: str = ""
+    proxied: str = ""
 
     @property
     def redis_url(self) -> str:
@@ -50,7 +53,7 @@ class Services:
 @contextmanager
 def embedded_services(
     directory: Path, *, kafka_port: int = 0, registry_port: int = 0, valkey_port: int = 0,
-    accounts: Mapping[str, str] = NOBODY,
+    accounts: Mapping[str, str] = NOBODY, proxy_port: int = 0,
     children: Children | None = None,
 ) -> Iterator[Services]:
     """Run Kafka, the schema registry and Valkey, empty, until the block ends.
@@ -66,6 +69,8 @@ def embedded_services(
         0: any free one.
     accounts : mapping of str to str
         Passwords by user of Kafka's second address, see `start_kafka`; without any there is none.
+    proxy_port : int
+        Where a proxy in front of Kafka will listen, see `start_kafka`.
     children : Children, optional
         Their owner, if somebody wants to watch them; whoever made it stops them.
 
@@ -83,14 +88,14 @@ def embedded_services(
         starting = ThreadPoolExecutor(3)
         try:
             addresses = [
-                starting.submit(start_kafka, children, jars, directory / "kafka", kafka_port, accounts),
+                starting.submit(start_kafka, children, jars, directory / "kafka", kafka_port, accounts, proxy_port),
                 starting.submit(start_registry, children, app, directory / "registry", registry_port),
                 starting.submit(start_valkey, children, directory / "valkey", valkey_port),
             ]
             for done in wait(addresses, return_when=FIRST_EXCEPTION).done:
                 done.result()  # the first failure ends it all, without waiting for the slower ones
-            (bootstrap, secured), registry_url, redis = (address.result() for address in addresses)
-            services = Services(bootstrap, registry_url, redis, secured)
+            (bootstrap, secured, proxied), registry_url, redis = (address.result() for address in addresses)
+            services = Services(bootstrap, registry_url, redis, secured, proxied)
         except BaseException:  # Ctrl-C included: children first, so that nobody goes on waiting for them
             children.close()
             raise

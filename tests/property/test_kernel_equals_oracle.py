@@ -13,7 +13,7 @@ from headrace.features.kernel.folded import Folded
 from headrace.features.kernel.layout import DECAYING
 from headrace.features.kernel.oracle import OracleView
 from headrace.features.plan import LIFETIME, Agg, FoldPlan, PlannedFeature
-from tests.planned import is_declarable, plans
+from tests.planned import plans
 
 LEAST, MOST = 2.0**-400, math.nextafter(2.0**500, 0)
 NULL = math.nan
