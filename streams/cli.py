@@ -16,6 +16,7 @@ from headrace.streams.cli_dead_letters import dead_letters
 from headrace.streams.cli_down import down
 from headrace.streams.cli_explain import explain
 from headrace.streams.cli_init import init
+from headrace.streams.cli_online import online
 from headrace.streams.cli_produce import produce
 from headrace.streams.cli_reset import reset
 from headrace.streams.cli_status import status
@@ -142,6 +143,7 @@ app.command()(reset)
 app.command()(explain)
 app.command()(verify)
 app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(online, name="online")
 
 if __name__ == "__main__":
     sys.exit(app())

@@ -194,22 +194,27 @@ def stays(record: Mapping, scored_from: Mapping[int, int]) -> bool:
 
 
 def commit_metadata(settings: Settings, groups: Iterable[str]) -> list[str]:
-    """Return what stands beside the offsets that some groups have committed; blocks.
+    """Return what stands beside the offsets that some groups have committed; blocks, raises as `commits_of`."""
+    return [said for group in groups for _, said in commits_of(settings, group).values()]
+
+
+def commits_of(settings: Settings, group: str) -> dict[Partition, tuple[int, str]]:
+    """Return what a group has committed, next offset and metadata per partition; blocks.
 
     Raises
     ------
     ServiceError
         Kafka does not answer.
     """
-    async def ask() -> list[str]:
+    async def ask() -> dict[Partition, tuple[int, str]]:
         # aiokafka, because confluent-kafka hands over what lies behind the metadata as well (see `offsets`)
         admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap.split(","), **security_options(settings))
         try:
             await admin.start()
-            answers = [await admin.list_consumer_group_offsets(group) for group in groups]
+            answer = await admin.list_consumer_group_offsets(group)
         finally:
             await admin.close()
-        return [commit.metadata or "" for answer in answers for commit in answer.values()]
+        return {(at.topic, at.partition): (said.offset, said.metadata or "") for at, said in answer.items()}
 
     try:
         return asyncio.run(ask())
