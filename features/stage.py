@@ -10,7 +10,7 @@ The output of a prefix of the log does not depend on how it was cut into slices,
 goes on like the original, so every host computes the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ from headrace.features.stage_columns import (
 )
 from headrace.features.stage_layout import FILTERED, StageLayout, asking, view_rows
 from headrace.features.stage_names import SourceState, StateNames
-from headrace.features.stage_rows import interleaved, no_sweep, swept_rows
+from headrace.features.stage_rows import interleaved, no_sweep, shown_rows, swept_rows
 from headrace.features.topology import Topology
 
 __all__ = ["AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceRecords", "StageCore", "StageOutput",
@@ -190,6 +190,18 @@ class StageCore:
             [(source, found)] = offsets.items()
             self._aligner = LogOrder(source, partition, len(found))
             self._aligner.clocks.begin({source: [found[partition]]}, clock)
+
+    def newest_rows(self, key_count: int) -> Iterator[tuple[int, RowColumns]]:
+        """Yield (view, the newest rows of so many keys), of every view until all keys have been through.
+
+        They are what the log has brought forth last, in the same version or, where a sweep found nothing changed since,
+        in that of the sweep: whoever has a row already has the values, and rows to come are newer.
+        """
+        for view, state in enumerate(self._views):
+            for begin in range(0, len(self._keys), key_count):
+                shown = state.shown(begin, begin + key_count)
+                if len(shown.slot):
+                    yield view, shown_rows(shown, self._keys.keys(shown.slot))
 
     def _laid_out(self, records: SourceRecords) -> Columns:
         flags, values = self._layout.rows(records)

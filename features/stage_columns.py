@@ -15,7 +15,8 @@ import pyarrow as pa
 from headrace.features.kernel.align import TickColumns as Ticks
 from headrace.schemas.keys import EncodedKeys
 
-__all__ = ["AHEAD", "MISSING", "NOT_ASKED", "NO_ORIGIN", "NO_SWEEP", "OK", "TOO_LATE", "AnswerColumns", "LateColumns",
+__all__ = ["AHEAD", "AWAY", "MISSING", "NOT_ASKED", "NO_ORIGIN", "NO_SWEEP", "OK", "STALE", "TOO_LATE",
+           "AnswerColumns", "LateColumns",
            "LogSlice", "RowColumns", "SourceRecords", "StageOutput", "Ticks", "ViewAnswers", "no_late", "no_ticks",
            "together"]
 
@@ -25,6 +26,7 @@ NO_SWEEP = 0                       # RowColumns.sweep of the rows of events; on 
 NO_ORIGIN = -1                     # source, partition, offset, role of rows that no logged event made; on the wire
 OK, TOO_LATE, NOT_ASKED = 0, 1, 2  # status of a view in an answer; on the wire: never renumber
 MISSING, AHEAD = 3, 4              # ... of one read from the store: no row; a row too much newer than the event
+STALE, AWAY = 5, 6                 # ... a row older than the model takes; no answer
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,16 @@ def swept_rows(swept: Swept, keys: Sequence[bytes]) -> RowColumns:
     )
 
 
+def shown_rows(shown: Swept, keys: Sequence[bytes]) -> RowColumns:
+    """The newest rows of m keys: as of the sweep that looked last, or of the key's stream time."""
+    nowhere = np.full(len(keys), NO_ORIGIN, np.int64)
+    as_of = np.where(shown.instant == NO_SWEEP, shown.stream_time, shown.instant)
+    return RowColumns(
+        list(keys), nowhere, nowhere, nowhere, nowhere, event_time=shown.stream_time, as_of=as_of, seq=shown.seq,
+        sweep=shown.instant, values=shown.rows,
+    )
+
+
 def interleaved(events: RowColumns | None, place: np.ndarray, swept: RowColumns, passed: np.ndarray) -> RowColumns:
     """Rows of events and of sweeps as one.
 

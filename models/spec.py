@@ -12,6 +12,7 @@ from headrace.features.names import check_name, did_you_mean
 from headrace.features.nodes import expect
 from headrace.features.source import Source
 from headrace.features.view import FeatureView, ViewInput, check_keys
+from headrace.models.degrade import Degrade
 from headrace.models.inputs import RequestInput
 from headrace.models.lock import Lock, find_lock
 from headrace.schemas.errors import DeclarationError
@@ -117,6 +118,8 @@ class ModelSpec(ByMeaning):
         The decision is true at this score and above.
     parameters
         LightGBM parameters that differ from the project's.
+    degrade
+        What to do when something that is asked cannot be had. No part of what is trained.
     """
 
     name: str
@@ -127,9 +130,11 @@ class ModelSpec(ByMeaning):
     parameters: Mapping[str, str | int | float | bool] | None = None  # held as a tuple of sorted pairs
     owner: str = ""
     description: str = ""
+    degrade: Degrade = Degrade()
 
     def __init__(
         self, name, *, scores, inputs, label=None, threshold=0.5, parameters=None, owner="", description="",
+        degrade=None,
     ) -> None:
         check_name(name, "model")
         if not isinstance(scores, Source):
@@ -137,7 +142,7 @@ class ModelSpec(ByMeaning):
         written = {
             "name": name, "scores": scores, "inputs": tuple(_attached(name, scores, i) for i in inputs), "label": label,
             "threshold": threshold, "parameters": tuple(sorted(dict(parameters or ()).items())), "owner": owner,
-            "description": description,
+            "description": description, "degrade": Degrade() if degrade is None else degrade,
         }
         for attribute, what in written.items():
             object.__setattr__(self, attribute, what)
@@ -152,6 +157,13 @@ class ModelSpec(ByMeaning):
             if not isinstance(self.label, Label):
                 raise DeclarationError(f"{self.name}: label={self.label!r}; expected a Label")
             self.label.check(self.scores, self.name)
+        if not isinstance(self.degrade, Degrade):
+            raise DeclarationError(f'{self.name}: degrade={self.degrade!r}; expected Degrade(stale_after="10m", …)')
+        if self.degrade.of_store and not any(one.is_stored for one in self.views):
+            raise DeclarationError(
+                f"{self.name}: degrade says what to do without rows of the online store, and no view is read there; "
+                'expected view.at(…, lookup="store"), or nothing but a deadline'
+            )
         if double := _first_double([one.prefix for one in self.views]):
             raise DeclarationError(f'{self.name}: two views are called {double}; use view.at(…, as_="<name>")')
         if double := _first_double([one.name for one in self.requests]):
@@ -245,7 +257,7 @@ class Pipeline(ByMeaning):
 
         def model_of(model: ModelSpec) -> ModelSpec:
             inputs = [replace(i, lookup="stream") if isinstance(i, ViewInput) else i for i in model.inputs]
-            return replace(model, inputs=inputs)
+            return replace(model, inputs=inputs, degrade=Degrade(deadline=model.degrade.deadline))
 
         return replace(self, models=[model_of(m) for m in self.models])
 

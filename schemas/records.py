@@ -113,7 +113,9 @@ def late_schema(source: str) -> dict:
     ])
 
 
-def prediction_schema(model: str, features: Sequence[str], views: Sequence[str]) -> dict:
+def prediction_schema(
+    model: str, features: Sequence[str], views: Sequence[str], refuses: bool = False
+) -> dict:
     """One prediction, with the feature vector's names in the schema.
 
     Parameters
@@ -123,8 +125,14 @@ def prediction_schema(model: str, features: Sequence[str], views: Sequence[str])
     views
         Names of the model's view inputs (``as_``, or the view's name). Without any, the record has no field ``views``:
         a record without fields is no Arrow column. ``status`` is 0 ok, 1 too late, 2 not asked (null key), and of a
-        view read from the store 3 no row, 4 a row too much newer than the event. ``freshness_ms`` is event time -
-        as_of: 0 of an answer, and of a stored row its age, or its lead if negative.
+        view read from the store 3 no row, 4 a row too much newer than the event, 5 one older than the model takes, 6 no
+        answer. ``freshness_ms`` is event time - as_of: 0 of an answer, and of a stored row its age, or its lead if
+        negative.
+    refuses
+        Whether score and decision may be null: only of models that say so.
+
+    ``degraded`` is the worst of what the prediction had to do without, see ``models.degrade``; "none" of those made
+    before there was the field.
     """
     name = avro_name(model)
     view = _record(None, f"View_{name}", [
@@ -138,11 +146,16 @@ def prediction_schema(model: str, features: Sequence[str], views: Sequence[str])
     ])
     vector = _record(None, f"Features_{name}", [(avro_name(each), _nullable("double")) for each in features])
     answered = [("views", _record(None, f"Views_{name}", view_fields))] if view_fields else []
-    return _record(None, f"Prediction_{name}", [
+    score, decision = (_nullable(kind) if refuses else kind for kind in ("double", "boolean"))
+    schema = _record(None, f"Prediction_{name}", [
         ("id", "string"), ("event_id", _nullable("string")), ("key", _nullable("string")), ("event_time", "long"),
-        ("score", "double"), ("decision", "boolean"), ("model", "string"), ("model_digest", "string"),
-        ("features", vector), *answered, ("origin", origin), ("produced_at", "long"),
+        ("score", score), ("decision", decision), ("degraded", "string"), ("model", "string"),
+        ("model_digest", "string"), ("features", vector), *answered, ("origin", origin), ("produced_at", "long"),
     ])
+    for field in schema["fields"]:
+        if field["name"] == "degraded":
+            field["default"] = "none"
+    return schema
 
 
 def drift_counts_schema() -> dict:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 FROM_CAUSE_TO_EFFECT = (
     "model", "model_digest", "origin", "event_id", "key", "event_time", "views", "features", "score", "decision", "id",
 )
-NOT_COMPARED = ("produced_at",)
+NOT_COMPARED = ("produced_at", "degraded")   # the latter follows from the views, but for expiry: by wall clock
 
 
 @dataclass(frozen=True)

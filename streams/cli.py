@@ -17,6 +17,7 @@ from headrace.streams.cli_down import down
 from headrace.streams.cli_explain import explain
 from headrace.streams.cli_init import init
 from headrace.streams.cli_lock import LockOption, lock
+from headrace.streams.cli_online import online
 from headrace.streams.cli_produce import produce
 from headrace.streams.cli_reset import reset
 from headrace.streams.cli_status import status
@@ -154,6 +155,7 @@ app.command()(explain)
 app.command()(verify)
 app.command()(torture)
 app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(online, name="online")
 
 if __name__ == "__main__":
     sys.exit(app())

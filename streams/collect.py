@@ -1,7 +1,9 @@
 """Read a topic from its start to where it ended when asked, as a reader of committed records."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 from confluent_kafka import Consumer, Message, TopicPartition
 
@@ -49,18 +51,40 @@ def read_topic(settings: Settings, topic: str) -> Iterator[list[Message]]:
 
 
 def read_table(settings: Settings, topic: str, registry: Registry) -> pa.Table | None:
-    """Return all committed records of a topic of one schema as columns; None when there is none."""
+    """Return all committed records of a topic as columns of its newest schema; None when there is none.
+
+    Raises
+    ------
+    ServiceError
+        Its schemas are not versions of one another.
+    """
     batches: list[pa.RecordBatch] = []
     codecs: dict[int, BatchCodec] = {}
     for messages in read_topic(settings, topic):
         values = [m.value() for m in messages]
-        ids = set(split(values).tolist())
-        for schema_id in ids - set(codecs):
-            codecs[schema_id] = BatchCodec(registry.schema_of(schema_id))
-        if len(codecs) > 1:
-            raise ServiceError(f"{topic}: records of {len(codecs)} schemas; expected one")
-        batches.append(codecs[ids.pop()].decode(bodies(values)))
+        ids = split(values)
+        starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 1)).tolist()   # runs of one schema, in order
+        for begin, end in pairwise([*starts, len(ids)]):
+            if (schema_id := int(ids[begin])) not in codecs:
+                codecs[schema_id] = BatchCodec(registry.schema_of(schema_id))
+            batches.append(codecs[schema_id].decode(bodies(values[begin:end])))
+    if len(codecs) > 1:
+        newest = max(codecs)   # ids rise
+        batches = [_conformed(each, codecs[newest], registry.schema_of(newest), topic) for each in batches]
     return pa.Table.from_batches(batches) if batches else None
+
+
+def _conformed(batch: pa.RecordBatch, codec: BatchCodec, schema: dict, topic: str) -> pa.RecordBatch:
+    """Records of an older version of a schema: fields they lack have their default."""
+    defaults = {each["name"]: each["default"] for each in schema["fields"] if "default" in each}
+    columns = []
+    for field in codec.arrow_schema:
+        known = field.name in batch.schema.names
+        if (known and batch.column(field.name).type != field.type) or not (known or field.name in defaults):
+            raise ServiceError(f"{topic}: schemas that differ in {field.name}; expected versions of one")
+        columns.append(batch.column(field.name) if known else pa.repeat(
+            pa.scalar(defaults[field.name], field.type), len(batch)))
+    return pa.RecordBatch.from_arrays(columns, schema=codec.arrow_schema)
 
 
 def read_batches(settings: Settings, topic: str, registry: Registry) -> Iterator[pa.RecordBatch]:

@@ -215,7 +215,8 @@ def _assembled(
     fields = {name: value for name, value in row.items() if name not in (*OWN_COLUMNS, PARTITION, OFFSET)}
     kept = ("id", "model", "model_digest", "score", "decision", "event_time", "produced_at")
     return Explanation(
-        {name: record[name] for name in kept} | {"threshold": artifact.threshold},
+        {name: record[name] for name in kept}
+        | {"threshold": artifact.threshold, "degraded": record.get("degraded", "none")},
         {
             "place": str(Place(*(record["origin"][name] for name in ("topic", "partition", "offset")))),
             "source": record["origin"]["source"], "event_id": record["event_id"], "key": record["key"],

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from logging import getLogger
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from headrace.streams.errors import CommitError, ServiceError
 from headrace.streams.logs import event
 from headrace.streams.offsets import Partition
 
 log = getLogger(__name__)
+
+ANSWER_S = 10.0   # of Kafka
 
 
 def instance_of(member: str, topics: Iterable[str]) -> str:
@@ -77,3 +80,37 @@ def usable(message: Message, who: str) -> bool:
         raise ServiceError(f"{who}: cannot read {where}: {error}; look at Kafka, then restart the worker")
     log.warning(event("not_readable_yet", topic=message.topic(), error=str(error)))
     return False
+
+
+def start_of_log(consumer: Consumer, at: Partition) -> int:
+    """Return the first offset a log still holds; blocks.
+
+    Raises
+    ------
+    ServiceError
+        Kafka does not answer.
+    """
+    try:
+        return consumer.get_watermark_offsets(TopicPartition(*at), ANSWER_S)[0]
+    except KafkaException as error:
+        where = f"{at[0]}[{at[1]}]"
+        raise ServiceError(f"{where}: its first offset is unknown: {error.args[0]}; is Kafka alive?") from error
+
+
+def seek_to(consumer: Consumer, at: Partition, offset: int) -> None:
+    """Go to an offset, as soon as a partition that was only just assigned can be sought in.
+
+    Raises
+    ------
+    ServiceError
+        It cannot.
+    """
+    def starts(error: BaseException) -> bool:
+        return isinstance(error, KafkaException) and error.args[0].code() == KafkaError._STATE
+
+    retrying = Retrying(
+        retry=retry_if_exception(starts), wait=wait_fixed(0.05), stop=stop_after_delay(ANSWER_S), reraise=True)
+    try:
+        retrying(consumer.seek, TopicPartition(*at, offset))
+    except KafkaException as error:
+        raise ServiceError(f"{at[0]}[{at[1]}]: cannot go back to {offset}: {error.args[0]}; restart it") from error

@@ -28,6 +28,7 @@ ROLE_COUNTERS = {
     "drift": ("headrace_drift_total", "What the drift merger did, by outcome."),
     "sink": ("headrace_sink_total", "What the offline sink did, by outcome."),
 }
+STORE_EVENTS = ("rewinds", "opened")   # it had lost rows, which were read again; it was away and left alone
 
 
 class _Families:
@@ -79,10 +80,16 @@ def families(files: Files, ends: Mapping[tuple[str, str], int], at_ms: int) -> I
 
 def _role_counts(found: _Families, role: str, kind: str, file: Mapping[str, Any]) -> None:
     name, words = ROLE_COUNTERS[kind]
+    if kind == "write" and "store" in file:
+        found.gauge("headrace_store_away", "1 while the writer leaves the online store alone.", {"role": role},
+                    int(file["store"]["open"]))
     for what, count in sorted(file.items()):
         if isinstance(count, bool) or not isinstance(count, int):
             continue
-        if what in ("waiting", "held"):
+        if kind == "write" and what in STORE_EVENTS:
+            found.counter("headrace_store_events_total", "What befell the online store, as its writer has seen it.",
+                          {"role": role, "event": what}, count)
+        elif what in ("waiting", "held"):
             found.gauge(f"headrace_{what}", "Records a role holds.", {"role": role}, count)
         else:
             found.counter(name, words, {"role": role, "outcome": what}, count)

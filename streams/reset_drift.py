@@ -95,6 +95,7 @@ def _first_parts(
         rows = np.flatnonzero(
             (partition == record["partition"]) & (offset >= begin) & (offset < end) & (digest == artifact.digest)
         )
+        rows = rows[~np.isnan(scores[rows])]   # a refused prediction has none
         rows = rows[np.unique(offset[rows], return_index=True)[1]]   # once, also where an earlier reset scored again
         windows = window_counts(
             vectors[rows], scores[rows], event_time[rows], stamp[rows], artifact.manifest.reference

@@ -205,11 +205,5 @@ def stays(record: Mapping, scored_from: Mapping[int, int]) -> bool:
 
 
 def commit_metadata(settings: Settings, groups: Iterable[str]) -> list[str]:
-    """Return what stands beside the offsets that some groups have committed; blocks.
-
-    Raises
-    ------
-    ServiceError
-        Kafka does not answer.
-    """
+    """Return what stands beside the offsets that some groups have committed; blocks, raises as `committed_texts`."""
     return [text for group in groups for text in committed_texts(settings, group).values()]

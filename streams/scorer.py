@@ -36,7 +36,7 @@ from headrace.streams.decoding import SourceDecoder
 from headrace.streams.failpoints import reached
 from headrace.streams.join import AnswerJoin, ReadyEvents
 from headrace.streams.marks import MarkFollower
-from headrace.streams.predictions import Predictor
+from headrace.streams.predictions import Predictor, degraded_counts
 from headrace.streams.read_back import ReadBack
 from headrace.streams.registry import open_registry
 from headrace.streams.scored import AnswerReader, ScoredSource, batch_of
@@ -70,6 +70,8 @@ class Lane:
         self.paused = False
         self.event_time: int | None = None          # of the last event scored
         self.head: tuple[int, int] | None = None    # the first event that waits, as reported last: offset, since (ms)
+        self.assigned_ms = now_ms()
+        self.caught_up_ms: int | None = None        # when all that there was at first had been read
         self.recent: RecentEvents | None = None     # for sources with dedupe_for, once the first record is there
 
     def event_position(self) -> int:
@@ -206,6 +208,8 @@ class Scorer:
     def _take_events(self, lane: Lane, group: Sequence[Message]) -> None:
         offsets = np.array([m.offset() for m in group], np.int64)
         stamps = lane.clock.observe(np.array([m.timestamp()[1] for m in group], np.int64), int(offsets[-1]) + 1)
+        if lane.caught_up_ms is None and not self._settings.replay and stamps[-1] >= lane.assigned_ms:
+            lane.caught_up_ms = now_ms()   # a deadline counts from here, not from what had piled up before
         decoded = self._decoder.decode([m.value() for m in group], [m.key() for m in group])
         good = decoded.index
         verdict = admit(self._source, decoded.batch, stamps[good])
@@ -256,12 +260,14 @@ class Scorer:
                     if mark.partition in self._lanes:
                         self._lanes[mark.partition].clock.mark(mark.offset, mark.clock)
         elif time.monotonic() - self._last_commit > OFFSETS_ONLY_S:
-            now_ms = time.time_ns() // 1_000_000
+            at_ms = now_ms()
             for partition, lane in self._lanes.items():
                 _, end = self._loop.consumer.get_watermark_offsets(
                     TopicPartition(self._events_topic, partition), cached=True
                 )
-                lane.clock.promise(end, now_ms - DRIFT_SLACK_MS)
+                lane.clock.promise(end, at_ms - DRIFT_SLACK_MS)
+                if lane.caught_up_ms is None and lane.clock.position >= end >= 0:
+                    lane.caught_up_ms = at_ms
 
     def _advance(self) -> None:
         """Score what is ready and commit it; or commit progress alone from time to time."""
@@ -298,7 +304,8 @@ class Scorer:
         generation = self._generation
         own = {p: [taken.since(first) for first in lanes[p].turns.scores_from] for p, taken in ready.items()}
         stored = {partition: self._look_up(parts) for partition, parts in own.items()}
-        done = self._loop.commit(lambda producer: self._write(producer, own, stored, lanes), offsets)
+        rungs: Counter[str] = Counter()
+        done = self._loop.commit(lambda producer: self._write(producer, own, stored, lanes, rungs), offsets)
         self._last_commit = time.monotonic()
         if not done or generation != self._generation:
             self.counts["aborted"] += 1
@@ -307,6 +314,7 @@ class Scorer:
             lane.scored_to, lane.reported_day = lane.event_position(), lane.complete_clock() // DAY_MS
         self.counts["predictions"] += sum(len(r.offsets) for parts in own.values() for r in parts if r is not None)
         self.counts["transactions"] += 1
+        self.counts.update(rungs)
         self.counts.update(tally(each for models in stored.values() for found in models for each in found.values()))
         self._write_status()
 
@@ -319,16 +327,18 @@ class Scorer:
 
     def _write(
         self, producer: Producer, ready: dict[int, list[ReadyEvents | None]],
-        stored: dict[int, list[Mapping[int, LookedUp]]], lanes: dict[int, Lane],
+        stored: dict[int, list[Mapping[int, LookedUp]]], lanes: dict[int, Lane], rungs: Counter[str],
     ) -> None:
-        now_ms = time.time_ns() // 1_000_000
+        at_ms = now_ms()
         for number, predictor in enumerate(self._predictors):
             predictions = self._names.predictions(predictor.model.name)
             counts = self._names.drift_counts(predictor.model.name)
             for partition, lane in lanes.items():
                 taken, first = ready[partition][number] if partition in ready else None, lane.turns.scores_from[number]
-                made = None if taken is None else predictor.predict(taken, partition, now_ms, stored[partition][number])
+                made = None if taken is None else predictor.predict(
+                    taken, partition, at_ms, stored[partition][number], lane.caught_up_ms)
                 if made is not None:
+                    rungs.update(degraded_counts(made.rungs))
                     messages = [{"key": k, "value": v} for k, v in zip(made.keys, made.values, strict=True)]
                     producer.produce_batch(predictions, messages, partition=partition)
                 span = (max(first, lane.scored_to), max(first, lane.event_position()))

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     fetch_min_bytes: int = Field(1 << 15, ge=1)  # ... unless it has these: a batch of one costs as much as one of 50
     max_record_bytes: int = Field(900_000, ge=900_000)  # of a stage record: what a readable event gives always fits
     replay_slack_ms: int = Field(300_000, ge=0)  # in a replay: how far (in stamps) a partition may run ahead
+    store_patience_s: float = Field(5.0, gt=0)   # a failing online store is retried for so long ...
+    store_rest_s: float = Field(5.0, gt=0)       # ... then left alone for so long, and tried once: again and again
+    store_check_s: float = Field(1.0, gt=0)      # between batches: has the store still all that was written?
     kafka_options: dict[str, Any] = Field(default_factory=dict)  # librdkafka options of every client (TLS, SASL)
     registry_options: dict[str, Any] = Field(default_factory=dict)  # of confluent's registry client (TLS, credentials)
 

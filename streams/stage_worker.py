@@ -25,7 +25,7 @@ import numpy as np
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from headrace.features.stage import LogSlice, StageOutput
+from headrace.features.stage import LogSlice, StageCore, StageOutput
 from headrace.features.topology import Topology
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
@@ -146,6 +146,13 @@ class StageRole:
                 if shard.lane is not None:
                     self._clocks.end(at)
         self._write_status()
+
+    def taken(self, topic: str, partition: int) -> StageCore:
+        """Hand over the core of a shard, which then is no longer this role's: for whoever wants its state alone."""
+        shard = self._shards.pop((topic, partition))
+        if shard.lane is not None:
+            self._clocks.end((topic, partition))
+        return shard.core
 
     # Records
 
@@ -286,6 +293,16 @@ def stage_host(topology: Topology, settings: Settings, status_path: Path | None)
     ServiceError
         A topic is missing, or a service cannot be reached.
     """
+    group = TopicNames(topology.pipeline, settings.prefix).group(ROLE)
+    producer = GaplessProducer(settings, f"{group}.{settings.worker}")
+    topics, role = stage_role(topology, settings, producer, StatusFile(status_path))
+    return FaustHost(group, topics, role, settings, producer)
+
+
+def stage_role(
+    topology: Topology, settings: Settings, producer: GaplessProducer, status: StatusFile
+) -> tuple[list[str], StageRole]:
+    """Build the role alone: the logs of the stages, in their order, and who folds them. Raises as `stage_host`."""
     names = TopicNames(topology.pipeline, settings.prefix)
     topics = log_topics(topology, names)
     sources = [names.source(source.topic) for source in topology.sources]
@@ -297,7 +314,5 @@ def stage_host(topology: Topology, settings: Settings, status_path: Path | None)
     partitions = {number: len(existing[topic].partitions) for number, topic in enumerate(sources)}
     described = admin.describe_topics(TopicCollection(topics), request_timeout=10)
     topic_ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
-    producer = GaplessProducer(settings, f"{names.group(ROLE)}.{settings.worker}")
-    registry, status = open_registry(settings), StatusFile(status_path)
-    role = StageRole(topology, settings, producer, registry, partitions, topic_ids, status)
-    return FaustHost(names.group(ROLE), topics, role, settings, producer)
+    role = StageRole(topology, settings, producer, open_registry(settings), partitions, topic_ids, status)
+    return topics, role

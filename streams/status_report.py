@@ -13,7 +13,7 @@
       "heads":     [{source, partition, owner, offset, stamp_ms, still_ms, held_up, why,
                      waits_for: [{entity, role, shard}]}],
       "counts":    {events, dead_letters: {REASON: n}, keyless, missing, late, filtered, duplicate, overtaken,
-                    misaligned, too_late, predictions, refused, rows_written, …}
+                    misaligned, too_late, predictions, refused, degraded: {RUNG: n}, rows_written, …}
     }
 
 Times are milliseconds. ``lag`` is in records, from the position where a role's file tells it, else from the committed
@@ -32,6 +32,7 @@ from headrace.streams.look import Look, Reads
 from headrace.streams.said import all_said, processes, role_of
 from headrace.streams.status_causes import Stage, heads, held_up, shards
 from headrace.streams.status_reads import MEMBERLESS, read_by
+from headrace.streams.status_store import degraded_of, store_problems
 
 VERSION = 1
 STAGE_COUNTS = ("applied", "answered", "late", "too_late", "filtered", "duplicate", "overtaken", "misaligned")
@@ -72,7 +73,7 @@ def report(
         "running": now.up is not None or any(each["state"] in ("running", "silent") for each in running)
         or _members_elsewhere(now),
         "unknown": _unknown(now, files, reads),
-        "problems": _problems(running, readings, held_up(of_shards) + held_up(of_heads), counted, now),
+        "problems": _problems(running, readings, held_up(of_shards) + held_up(of_heads), counted, now, files),
         "processes": running, "roles": _roles(reads, readings), "reads": readings, "shards": of_shards,
         "heads": of_heads, "counts": counted,
     }
@@ -133,6 +134,8 @@ def _counts(files: Mapping[str, Mapping[str, Any]], now: Look) -> dict[str, Any]
         **{what: None if score is None else score[what] for what in ("predictions", "refused", "aborted", "waiting")},
         "rows_written": None if write is None else write["applied"],
         "rows_unread": None if write is None else write["unread"],
+        **({"store_rewinds": write["rewinds"]} if write is not None and write["rewinds"] else {}),
+        **({"degraded": degraded} if (degraded := degraded_of(score or {})) else {}),
         **({"sink_written": by_role["sink"]["written"], "sink_unread": by_role["sink"]["unread"]}
            if "sink" in by_role else {}),
         "drift_reports": by_role["drift"]["reports"] if "drift" in by_role else None,
@@ -156,7 +159,8 @@ def _unknown(now: Look, files: Mapping[str, Any], reads: Sequence[Reads]) -> lis
 
 
 def _problems(
-    running: Sequence[Mapping], readings: Sequence[Mapping], held: list[str], counted: Mapping[str, Any], now: Look
+    running: Sequence[Mapping], readings: Sequence[Mapping], held: list[str], counted: Mapping[str, Any], now: Look,
+    files: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
     found = []
     for process in running:
@@ -173,6 +177,7 @@ def _problems(
             orphans[f"{each['role']}: {each['name']}"] = orphans.get(f"{each['role']}: {each['name']}", 0) + 1
     found += [f"nobody reads {count} partition(s) of {what}" for what, count in orphans.items()]
     found += held
+    found += store_problems(files, now.at_ms)
     found += [
         f"{counted[what]} records {what}: {advice}" for what, advice in (
             ("overtaken", "a broker's or a producer's clock is slow; raise skew_ms"),

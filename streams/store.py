@@ -10,19 +10,35 @@ from headrace.schemas.errors import SettingsError
 CONNECT_TIMEOUT_S = 5.0   # without one a vanished host holds a worker for minutes
 ANSWER_TIMEOUT_S = 10.0   # the longest script call takes milliseconds; beyond it the store counts as away
 
-AWAY = (  # may be better in a moment: restarting, failing over, full
+AWAY = (  # may be better in a moment: restarting, failing over, full, scripts flushed just now
     redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError,
-    redis_errors.OutOfMemoryError, redis_errors.ClusterDownError,
+    redis_errors.OutOfMemoryError, redis_errors.ClusterDownError, redis_errors.NoScriptError,
 )
 
 
-def store_client(connection: str) -> Redis:
+_PASSING = ("NOREPLICAS", "MISCONF")  # answers without a class of their own: too few replicas, its disk is full
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether it may be better in a moment.
+
+    >>> is_away(redis_errors.ConnectionError()), is_away(redis_errors.ResponseError("WRONGTYPE of a key"))
+    (True, False)
+    """
+    passing = isinstance(error, redis_errors.RedisError) and str(error).startswith(_PASSING)
+    return passing or isinstance(error, AWAY)
+
+
+def store_client(connection: str, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Redis:
     """Make a client; it connects when it is first used.
 
     Parameters
     ----------
     connection
         ``host:port[,option=value …]``, options as redis-py names them (``db=1``, ``password=…``, ``ssl=true``).
+
+    answer_timeout_s
+        Beyond it the store counts as away; ``socket_timeout=…`` in the connection string wins.
 
     Raises
     ------
@@ -40,7 +56,7 @@ def store_client(connection: str) -> Redis:
     if not host or not port.isdigit():
         raise SettingsError(f"redis: {len(addresses)} addresses; expected host:port[,option=value …] with one address")
     options = dict(part.split("=", 1) for part in parts if "=" in part)
-    timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": ANSWER_TIMEOUT_S}
+    timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": answer_timeout_s}
     return Redis(host=host, port=int(port), **timeouts | {name: _typed(name, text) for name, text in options.items()})
 
 

@@ -113,7 +113,7 @@ def wanted_schemas(topology: Topology, pipeline: Pipeline, settings: Settings) -
     for model in pipeline.models:
         layout = VectorLayout(model, topology)
         found[value_subject(names.predictions(model.name))] = prediction_schema(
-            model.name, layout.names, [each.prefix for each in layout.expected]
+            model.name, layout.names, [each.prefix for each in layout.expected], model.degrade.refuses
         )
         found[value_subject(names.drift_counts(model.name))] = drift_counts_schema()
         found[value_subject(names.drift(model.name))] = drift_report_schema()

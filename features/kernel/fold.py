@@ -234,6 +234,20 @@ class ViewState:
         rows, self._swept = self._swept, []
         return Swept(*map(np.concatenate, zip(*rows, strict=True))) if rows else new_swept(0, len(self.plan.features))
 
+    def shown(self, begin: int, end: int) -> Swept:
+        """The newest row of every key of a range of slots, as it was shown last; changes nothing.
+
+        ``instant`` is the sweep that looked at the key last, if that was after its last event, else 0. Keys without an
+        accepted event have no row.
+        """
+        slots = self._arena.slots[begin:min(end, self._known)]
+        has = np.flatnonzero(slots[:, SEQ] > 0)
+        shown = slots[has, SHOWN].copy()
+        nothing = np.full((len(has), len(self.plan.columns)), np.nan)
+        asked = self.fold(begin + has, shown, np.full(len(has), QUERY), nothing)   # a query changes no state
+        instant = np.where(shown > asked.stream_time, shown, 0)
+        return Swept((begin + has).astype(np.int32), instant, asked.stream_time, asked.seq, asked.answers)
+
     def _take_over(self) -> None:
         """Empty the kernel's buffer."""
         count = int(self._work.swept[0])

@@ -12,8 +12,8 @@ SURFACE = {
         "Ratio", "Share", "Source", "Std", "Sum", "Trend", "field",
     },
     "headrace.models": {
-        "Label", "ModelSpec", "Pipeline", "category", "check_lock", "compile_pipeline", "day_of_week",
-        "difference", "hour_of_day", "number", "ratio",
+        "Degrade", "Label", "ModelSpec", "Pipeline", "category", "check_lock", "compile_pipeline",
+        "day_of_week", "difference", "hour_of_day", "number", "ratio",
     },
     "headrace.streams": {"fit", "preview", "scores", "training_set"},   # imported when they are asked for
 }

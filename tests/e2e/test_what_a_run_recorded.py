@@ -1,6 +1,8 @@
 """What a finished run left in its topics: predictions are explained by it, and the sink makes files of it."""
 
 import json
+import re
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from headrace.features.feast_encoding import store_project
 from headrace.features.plan import EVENTS, LIFETIME
 from headrace.features.stage import StageOutput
 from headrace.models.artifact import Artifact
@@ -35,8 +38,10 @@ from headrace.streams.recorded_set import recorded_set
 from headrace.streams.settings import Settings
 from headrace.streams.sink import Sink
 from headrace.streams.sink_files import Range, file_name, files_of
+from headrace.streams.store import store_client
 from headrace.streams.wanted import REPLAYED, TopicPlan
 from tests.e2e.harness import CUT_MS, END_MS, REFERENCE
+from tests.readme import command_lines
 
 PATIENCE_S = 60.0
 
@@ -291,3 +296,33 @@ def test_feasts_history_is_the_last_row_as_of_the_time_asked_for(shop, sunk, tmp
             compared = same_bits(np.ascontiguousarray(got), wanted)
             assert compared.different == 0 < compared.compared, (plan.uid, compared)
     assert ties > 20
+
+
+def stored(client, project):
+    """All rows of a project, by key and hash field."""
+    return {key: client.hgetall(key) for key in client.scan_iter(count=1_000) if key.endswith(project.encode())}
+
+
+def test_a_store_that_lost_everything_is_made_whole_from_the_state_of_the_shards(shop, run, monkeypatch):
+    for name, value in run.settings.model_dump(exclude_defaults=True).items():
+        monkeypatch.setenv(f"HEADRACE_{name.upper()}", value if isinstance(value, str) else json.dumps(value))
+    client, project = store_client(run.settings.redis), store_project(shop.pipeline.name, run.settings.prefix)
+    before = stored(client, project)
+    kept = next(iter(before))
+    client.delete(*[key for key in before if key != kept])
+    line = next(line for line in command_lines() if line.startswith("headrace online rebuild"))
+    words = [REFERENCE if word.endswith(":PIPELINE") else word for word in shlex.split(line)[1:]]
+    told = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert told.exit_code == 0, told.output
+    after = stored(client, project)
+    assert after.keys() == before.keys() and len(before) > 20
+    for key, fields in before.items():
+        names = {name for name in fields if not name.startswith((b"_v:", b"_ts:"))}
+        assert {name: after[key][name] for name in names} == {name: fields[name] for name in names}
+        for name in fields.keys() - names:   # a sweep that found nothing changed may have looked since
+            assert name.startswith(b"_ts:") or after[key][name] >= fields[name]
+    again = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert again.exit_code == 0 and stored(client, project) == after
+    assert re.search(r"written +│ 0 ", again.output), again.output
+    asked = CliRunner().invoke(app, words[:-1], env={"COLUMNS": "200"}, input="n\n")
+    assert asked.exit_code == 1 and "nothing was changed" in asked.output

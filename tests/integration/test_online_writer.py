@@ -1,6 +1,8 @@
 """The online writer on a real broker and store: exact under duplicates, disorder, rivals and an absent store."""
 
 import json
+import os
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -8,8 +10,10 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from feast.protos.feast.types.Value_pb2 import Value
+from redis import Redis
 
 from headrace.features import Count, Entity, FeatureView, Last, Source
 from headrace.features.feast_encoding import encode_versions, store_project, store_views, version_field
@@ -21,6 +25,7 @@ from headrace.schemas.errors import ServiceError
 from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
+from headrace.streams.applied import AppliedPositions, Outcome
 from headrace.streams.feature_rows import row_schema
 from headrace.streams.offsets import Offsets
 from headrace.streams.online_writer import OnlineWriter
@@ -47,7 +52,7 @@ class Run:
     def __init__(self, services, prefix):
         self.settings = Settings(
             bootstrap=services.bootstrap, registry=services.registry_url, redis=services.redis, prefix=prefix,
-            commit_interval_s=0.1)
+            commit_interval_s=0.1, store_patience_s=0.3, store_rest_s=0.3, store_check_s=0.1)
         self.names = TopicNames("payments", prefix)
         self.registry = Registry(services.registry_url)
         self.layouts = store_views(TOPOLOGY, store_project("payments", prefix))
@@ -93,7 +98,7 @@ class Run:
         return found
 
     @contextmanager
-    def writing(self, *workers, store=None, patience_s=PATIENCE_S, settings=None):
+    def writing(self, *workers, store=None, settings=None, status=None):
         """Writers, each in a thread, until the block ends; they must end well."""
         stop, failures, writers = threading.Event(), [], []
 
@@ -105,7 +110,7 @@ class Run:
 
         for worker in workers:
             own = (settings or self.settings).model_copy(update={"worker": worker})
-            writers.append(OnlineWriter(TOPOLOGY, own, store=store, patience_s=patience_s))
+            writers.append(OnlineWriter(TOPOLOGY, own, status, store=store))
         threads = [threading.Thread(target=run, args=(writer,)) for writer in writers]
         for thread in threads:
             thread.start()
@@ -182,31 +187,180 @@ def test_what_is_no_row_is_counted_and_passed_by(run, store):
     assert (writer.counts["unread"], writer.counts["applied"]) == (4, 1)
 
 
-def test_a_store_that_comes_back_gets_every_row(run, tmp_path):
-    with Children() as first:
-        address = start_valkey(first, tmp_path / "first")
-    settings = run.settings.model_copy(update={"redis": address})
-    run.send(by_card, [("a", 1, 1, 0), ("b", 1, 2, 0)])
+class OwnStore:
+    """A store of one's own, on one port, that can be killed and comes back empty."""
+
+    def __init__(self, folder):
+        self._folder, self._children, self.address = folder, None, ""
+
+    def start(self):
+        self._children = Children()
+        port = int(self.address.rpartition(":")[2] or 0)
+        self.address = start_valkey(self._children.__enter__(), self._folder, port)
+        return store_client(self.address + ",socket_timeout=0.3")
+
+    def kill(self):
+        with Redis.from_url(f"redis://{self.address}") as client:
+            os.kill(client.info("server")["process_id"], signal.SIGKILL)
+        self.stop()
+
+    def stop(self):
+        if self._children is not None:
+            self._children.__exit__(None, None, None)
+            self._children = None
+
+
+@pytest.fixture
+def own_store(tmp_path):
+    store = OwnStore(tmp_path / "valkey")
+    yield store
+    store.stop()
+
+
+KEYS = [f"card{key}" for key in range(8)]
+
+
+def rows(seq):
+    return [(key, 1, seq, 0) for key in KEYS]
+
+
+def seqs(run, client, keys=KEYS):
+    return {key: seq for key, (seq, _) in run.stored(client, by_card, keys).items()}
+
+
+def all_at(seq):
+    return dict.fromkeys(KEYS, seq)
+
+
+def test_whatever_the_store_loses_is_projected_again_also_when_nothing_new_comes(run, own_store):
+    client = own_store.start()
+    settings = run.settings.model_copy(update={"redis": own_store.address + ",socket_timeout=0.3"})
+    run.send(by_card, rows(2))
     with run.writing("0", settings=settings) as (writer,):
-        wait_until(lambda: writer.counts["read"] == 2)
-        assert run.backlog() == 2
-        with Children() as second:
-            start_valkey(second, tmp_path / "second", int(address.rpartition(":")[2]))
-            wait_until(lambda: run.backlog() == 0)
-            stored = run.stored(store_client(address), by_card, ["a", "b"])
-    assert {key: seq for key, (seq, _) in stored.items()} == {"a": 1, "b": 2}
+        wait_until(lambda: run.backlog() == 0)
+        run.send(by_card, rows(1))   # what another worker had held back
+        wait_until(lambda: run.backlog() == 0)
+        assert seqs(run, client) == all_at(2) and writer.counts["rewinds"] == 0
+
+        own_store.kill()   # ... and it restarts empty, while nothing new comes
+        client = own_store.start()
+        wait_until(lambda: seqs(run, client) == all_at(2))
+        assert writer.counts["rewinds"] >= 1 and writer.counts["opened"] <= 1
+
+        before = writer.counts["rewinds"]
+        client.flushall()  # ... and the next rows are there before anybody looks
+        run.send(by_card, [("card0", 1, 3, 0)])
+        wait_until(lambda: seqs(run, client) == all_at(2) | {"card0": 3} and run.backlog() == 0)
+        assert writer.counts["rewinds"] > before
 
 
-def test_a_stop_while_the_store_is_away_commits_nothing(run):
+def test_a_store_that_falls_back_to_an_older_state_gets_what_that_lacks(run, own_store):
+    client = own_store.start()
+    settings = run.settings.model_copy(update={"redis": own_store.address})
+    run.send(by_card, rows(1))
+    with run.writing("0", settings=settings) as (writer,):
+        wait_until(lambda: run.backlog() == 0)
+        older = {key: client.dump(key) for key in client.scan_iter()}   # what a replica that lags would have
+        run.send(by_card, rows(2))
+        wait_until(lambda: run.backlog() == 0 and seqs(run, client) == all_at(2))
+        assert writer.counts["rewinds"] == 0
+        with client.pipeline(transaction=True) as pipe:
+            pipe.flushall()
+            for key, dumped in older.items():
+                pipe.restore(key, 0, dumped)
+            pipe.execute()
+        wait_until(lambda: seqs(run, client) == all_at(2))
+    assert writer.counts["rewinds"] >= 1
+
+
+def test_a_full_a_slow_and_a_forgetful_store_get_every_row_once_they_can(run, own_store, tmp_path):
+    client = own_store.start()
+    settings = run.settings.model_copy(update={"redis": own_store.address + ",socket_timeout=0.3"})
+    run.send(by_card, rows(1))
+    with run.writing("0", settings=settings) as (writer,):
+        wait_until(lambda: run.backlog() == 0)
+        client.script_flush()
+        run.send(by_card, rows(2))
+        wait_until(lambda: run.backlog() == 0)
+        assert writer.counts["opened"] == 0
+
+        client.config_set("maxmemory", "1")
+        run.send(by_card, rows(3))
+        wait_until(lambda: writer.counts["opened"] == 1)
+        assert run.backlog() == len(KEYS) and seqs(run, client) == all_at(2)
+        client.config_set("maxmemory", "0")
+        wait_until(lambda: run.backlog() == 0)
+
+        read = writer.counts["read"]
+        client.client_pause(1_500, all=True)
+        run.send(by_card, rows(4))
+        wait_until(lambda: writer.counts["opened"] >= 2)
+        for seq in (5, 6):
+            run.send(by_card, rows(seq))
+        assert writer.counts["read"] <= read + 3 * len(KEYS)
+        wait_until(lambda: run.backlog() == 0)
+
+        client.config_set("min-replicas-to-write", "1")   # NOREPLICAS
+        run.send(by_card, rows(7))
+        wait_until(lambda: writer.counts["opened"] >= 3)
+        client.config_set("min-replicas-to-write", "0")
+        wait_until(lambda: run.backlog() == 0)
+
+        client.replicaof("127.0.0.1", "1")                # READONLY
+        run.send(by_card, rows(8))
+        wait_until(lambda: writer.counts["opened"] >= 4)
+        client.replicaof("NO", "ONE")                     # a master again, under another replication id
+        wait_until(lambda: run.backlog() == 0)
+        assert seqs(run, client) == all_at(8)
+    assert writer.counts["rewinds"] == 0, "nothing was lost"
+
+
+def test_a_second_writer_neither_takes_the_record_back_nor_hides_a_loss(run, store):
+    applied, at = AppliedPositions(store, run.names.features("x", 1)), ("topic", 0)
+    assert applied.move({at: (0, 5)})[at] == (Outcome.BEHIND, None, None)
+    assert applied.begin(at, 0, "a") == 0
+    assert applied.move({at: (0, 5)})[at].outcome is Outcome.AGAIN, "the server is not known yet"
+    assert applied.move({at: (0, 5)})[at].outcome is Outcome.APPLIED
+    assert applied.move({at: (3, 4)})[at] == (Outcome.APPLIED, 5, None), "one that lags"
+    assert applied.move({at: (7, 9)})[at] == (Outcome.BEHIND, 5, None), "one that has written elsewhere"
+    assert applied.begin(at, 6, "b") == 6 and applied.lost([at]) == {at: "6@b"}
+    applied.made_whole({at: "6@a"})
+    assert applied.move({at: (6, 9)})[at] == (Outcome.APPLIED, 6, "6@b")
+    applied.made_whole({at: "6@b"})
+    assert applied.lost([at]) == {}
+
+
+def test_rows_that_neither_store_nor_topic_has_are_told(run, store, tmp_path):
+    run.send(by_card, rows(1))
+    admin = AdminClient({"bootstrap.servers": run.settings.bootstrap})
+    topic = run.topics["by_card.v1"]
+    ends = run.offsets.ends([(topic, p) for p in range(PARTITIONS)])
+    for done in admin.delete_records([TopicPartition(*at, end) for at, end in ends.items() if end]).values():
+        done.result(30)
+    run.send(by_card, rows(2))
+    status = tmp_path / "write-0.json"
+    with run.writing("0", status=status) as (writer,):
+        wait_until(lambda: run.backlog() == 0)
+        wait_until(lambda: {
+            at: one.get("since") for at, one in json.loads(status.read_text())["partitions"].items()
+        } == {f"{topic}[{p}]": end for (_, p), end in ends.items() if end})
+    assert seqs(run, store) == all_at(2) and writer.counts["rewinds"] == 0
+
+
+def test_a_stop_while_the_store_is_away_commits_nothing(run, tmp_path):
     run.send(by_card, [("a", 1, 1, 0)])
-    with run.writing("0", store=store_client("127.0.0.1:1")) as (writer,):
-        wait_until(lambda: writer.counts["read"] == 1)
+    status = tmp_path / "write-0.json"
+    with run.writing("0", store=store_client("127.0.0.1:1"), status=status) as (writer,):
+        wait_until(lambda: writer.counts["opened"] == 1)
+        told = json.loads(status.read_text())["store"]
+    assert told["open"] and "Connection" in told["error"]
     assert run.backlog() == 1 and writer.counts["applied"] == 0
 
 
-def test_a_store_that_stays_away_ends_the_worker_without_a_commit(run):
+def test_a_store_that_refuses_for_good_ends_the_worker_without_a_commit(run, store):
     run.send(by_card, [("a", 1, 1, 0)])
-    writer = OnlineWriter(TOPOLOGY, run.settings, store=store_client("127.0.0.1:1"), patience_s=0.5)
-    with pytest.raises(ServiceError, match="online store: 1 rows of by_card_v1 not written"):
+    store.set(run.layouts["by_card.v1"].keys([pa.array(["a"])])[0], "no hash")
+    writer = OnlineWriter(TOPOLOGY, run.settings, store=store)
+    with pytest.raises(ServiceError, match="online store: 1 rows not written: .*WRONGTYPE"):
         writer.run(threading.Event())
     assert run.backlog() == 1

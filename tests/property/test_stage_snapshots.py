@@ -86,6 +86,28 @@ def test_any_log_of_a_shard_gives_what_the_naive_stage_gives(made, cuts):
     assert counts["overtaken"] == counts["misaligned"] == 0
 
 
+@given(shard_logs(), st.integers(0, 60))
+@settings(max_examples=40, deadline=None)
+def test_the_newest_rows_of_a_core_are_those_it_brought_forth_last_and_asking_changes_nothing(made, cut):
+    _, log = made
+    core, twin, last = bench.core(), bench.core(), {}
+    for view, rows in core.process(bench.slice_of(log[:cut], 0)).rows.items():
+        for at, key in enumerate(rows.entity_key):   # in canonical order: the last of a key is its newest
+            last[view, key] = rows.seq[at], rows.values[at].tobytes(), rows.sweep[at], rows.as_of[at]
+    twin.process(bench.slice_of(log[:cut], 0))
+    found = {}
+    for view, rows in core.newest_rows(2):
+        assert len(rows.entity_key) <= 2
+        for at, key in enumerate(rows.entity_key):
+            assert (view, key) not in found
+            found[view, key] = rows.seq[at], rows.values[at].tobytes(), rows.sweep[at], rows.as_of[at]
+    assert {place: row[:2] for place, row in found.items()} == {place: row[:2] for place, row in last.items()}
+    for place, (*_, sweep, as_of) in found.items():   # a sweep that found nothing changed may have looked since
+        assert sweep == last[place][2] and as_of == last[place][3] or sweep > last[place][2]
+    rest = bench.slice_of(log[cut:], cut)
+    assert bench.said(core.process(rest)) == bench.said(twin.process(rest))
+
+
 @given(shard_logs())
 @settings(max_examples=25, deadline=None)
 def test_a_core_restored_at_any_prefix_goes_on_like_the_original(made):

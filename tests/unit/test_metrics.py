@@ -69,6 +69,16 @@ def test_every_role_says_when_it_has_last_reported():
     assert found["headrace_state_bytes", ("shard", "g.stage.customer[0]")] == 4096
 
 
+def test_a_store_that_is_away_and_one_that_lost_rows_are_no_outcome_of_rows():
+    found = samples({"write-0": {
+        "role": "write", "worker": "0", "process": PROCESS, "read": 7, "rewinds": 2, "opened": 1,
+        "store": {"open": True, "since_ms": T, "error": "Timeout"}}})
+    role = ("role", "write")
+    assert found["headrace_store_away", role] == 1
+    assert found["headrace_store_events_total", ("event", "rewinds"), role] == 2
+    assert {labels[0][1] for name, *labels in found if name == "headrace_store_rows_total"} == {"read"}
+
+
 class Asked:
     """A worker of route and stage whose roles have reported so long ago."""
 
