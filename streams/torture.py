@@ -34,6 +34,7 @@ from headrace.streams.trial import TrialPlan, prepare, read_all, read_labels, se
 PARTITIONS = 2
 ROUND_KILLS = 40        # few enough that a failing round tells something, many enough that all failpoints come up
 SECONDS_PER_KILL = 0.8  # what one costs, eight workers side by side on two cores
+LIMIT_PER_KILL_S = 3.0  # what is not done then is left to the next round
 MOST_PER_S = 500.0      # events: beyond it the workers would be late, which is no torture but a backlog
 SESSION_S = 6.0
 PAUSE_S = 8.0           # a zombie's: longer than its session
@@ -170,7 +171,8 @@ def torture(
         ledger.add("begin", round=number, seed=own, begun_with=seed)
         prefix = f"torture{seed}r{number}t{int(time.time())}."
         began = time.monotonic()
-        found = torture_once(tortured, services, folder / f"round-{number}", prefix, own, wanted)
+        found = torture_once(
+            tortured, services, folder / f"round-{number}", prefix, own, wanted, limit_s=wanted * LIMIT_PER_KILL_S)
         record(ledger, found, number, seed, time.monotonic() - began)
         tell(f"seed {own}: {len(found.struck)} kills, {found.verdict.told()}")
         if not found.struck:

@@ -1,4 +1,4 @@
-"""Services with a way in for a proxy, and the market trained once."""
+"""Services with a way in for a proxy."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +7,7 @@ import pytest
 
 from headrace.infra.embedded.ports import free_ports
 from headrace.infra.embedded.services import Services, embedded_services
-from headrace.streams.torture import Tortured, prepare_torture
 from headrace.streams.torture_proxy import Proxy
-from tests.faults.market import write_events
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +17,3 @@ def proxied(tmp_path_factory) -> Iterator[tuple[Services, Proxy]]:
     folder: Path = tmp_path_factory.mktemp("proxied")
     with embedded_services(folder, proxy_port=port) as services, Proxy(services.proxied, port) as proxy:
         yield services, proxy
-
-
-@pytest.fixture(scope="session")
-def market(tmp_path_factory) -> Tortured:
-    """The market's events, and its model trained on half of them."""
-    folder = tmp_path_factory.mktemp("market")
-    write_events(folder / "events", orders=1_200)
-    return prepare_torture("tests.faults.market:PIPELINE", folder / "events", folder)

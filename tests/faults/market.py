@@ -4,6 +4,7 @@ Two stages, every kind of end an event can have: orders are scored and drop dupl
 by a view, or of no merchant; visits are JSON.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,7 @@ def _write(path: Path, time: str, columns: dict[str, np.ndarray]) -> None:
     made = {name: pa.array(column) for name, column in columns.items()}
     made[time] = made[time].cast(pa.int64()).cast(pa.timestamp("ms", "UTC"))
     pq.write_table(pa.table(made), path)
+
+
+if __name__ == "__main__":
+    write_events(Path(sys.argv[1]))

@@ -22,9 +22,8 @@ def run(proxied, unique):
     """Settings that lead to Kafka directly, others that lead through the proxy, and the proxy; topics in and out."""
     services, proxy = proxied
     direct = Settings(bootstrap=services.bootstrap, prefix=unique)
-    for made in AdminClient(direct.client()).create_topics(
-        [NewTopic(f"{unique}{name}", 1, 1) for name in ("in", "out")]
-    ).values():
+    admin = AdminClient(direct.client())
+    for made in admin.create_topics([NewTopic(f"{unique}{name}", 1, 1) for name in ("in", "out")]).values():
         made.result(30)
     yield direct, direct.model_copy(update={"bootstrap": proxy.address}), proxy
     proxy.fault = Fault()
