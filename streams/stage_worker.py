@@ -25,6 +25,7 @@ import numpy as np
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from headrace.features.kernel.warm import warm
 from headrace.features.stage import LogSlice, StageCore, StageOutput
 from headrace.features.topology import Topology
 from headrace.schemas.registry import Registry
@@ -303,6 +304,7 @@ def stage_role(
     topology: Topology, settings: Settings, producer: GaplessProducer, status: StatusFile
 ) -> tuple[list[str], StageRole]:
     """Build the role alone: the logs of the stages, in their order, and who folds them. Raises as `stage_host`."""
+    warm()   # before the group is joined: a member that compiles for most of a minute does not answer
     names = TopicNames(topology.pipeline, settings.prefix)
     topics = log_topics(topology, names)
     sources = [names.source(source.topic) for source in topology.sources]

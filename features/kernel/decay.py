@@ -33,17 +33,20 @@ from headrace.features.kernel.layout import (
 )
 from headrace.features.kernel.weights import LEAST_DECAYED, half_lives, power
 
-SHRUNK = 2.0**-1000  # parts of a sum below it are dropped, so that no product with a power of two is inexact
+SHRUNK = 2.0**-1000  # parts of a sum below it become it, so that no product with a power of two is inexact: what is
+#                      left of them says no more than on which side of a tie the sum lies
 _power, _half_lives = inner(power), leaf(half_lives)
 
 
 @leaf
 def shrink(x: float, by: float) -> float:
-    """x * 2**-by, or 0 if too little is left; ``by`` >= 0."""
+    """x * 2**-by, or SHRUNK of its sign if less is left; ``by`` >= 0."""
     if by == 0.0 or x == 0.0:
         return x
-    x = math.ldexp(x, -np.int32(min(by, 2000.0)))
-    return x if abs(x) >= SHRUNK else 0.0
+    shrunk = math.ldexp(x, -np.int32(min(by, 2000.0)))
+    if abs(shrunk) >= SHRUNK:
+        return shrunk
+    return SHRUNK if x > 0.0 else -SHRUNK
 
 
 @inner

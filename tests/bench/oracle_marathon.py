@@ -17,7 +17,7 @@ from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import QUERY, UPDATE, Folded
 from headrace.features.kernel.oracle import OracleView
 from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
-from tests.planned import PARAMETERS
+from tests.planned import PARAMETERS, is_declarable
 
 EVENTS_PER_SEED = 4_000
 FEATURES = 8
@@ -43,14 +43,16 @@ def plan_of(rng: np.random.Generator, span: int, lateness: int) -> FoldPlan:
     """A view of FEATURES features: windows of time, of the last events, lifetimes; and a ratio of two of them."""
     aggs = [Agg.COUNT, *(agg for agg in Agg if agg is not Agg.RATIO)]
     features = []
-    for agg in rng.choice(np.array(aggs), FEATURES):
-        agg = Agg(int(agg))
+    while len(features) < FEATURES:
+        agg = Agg(int(rng.choice(np.array(aggs))))
         events = int(rng.choice([1, 3, 20])) if agg not in ALWAYS and rng.random() < 0.2 else 0
         lifetime = agg in ALWAYS or events or rng.random() < 0.2
-        features.append(PlannedFeature(
+        feature = PlannedFeature(
             "f", agg, EVENTS if agg is Agg.COUNT and rng.random() < 0.5 else 0,
             LIFETIME if lifetime else int(rng.integers(1, span + 1)), int(rng.choice([0, 0, 1, span // 3])), "double",
-            float(rng.choice(PARAMETERS.get(agg, [0.0]))), events))
+            float(rng.choice(PARAMETERS.get(agg, [0.0]))), events)
+        if is_declarable(feature):
+            features.append(feature)
     exact = [place for place, each in enumerate(features) if each.agg not in ALWAYS]
     if len(exact) > 1:
         operands = tuple(int(place) for place in rng.choice(exact, 2, replace=False))
