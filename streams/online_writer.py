@@ -136,7 +136,7 @@ class OnlineWriter:
             self._settings.client(
                 group__id=self._names.group(ROLE),
                 group__instance__id=instance_of(
-                    self._names.transactional_id(ROLE, self._settings.worker), self._views),
+                    self._names.transactional_id(ROLE, self._settings.worker), self._batches.topics),
                 client__id=self._names.transactional_id(ROLE, self._settings.worker),
                 session__timeout__ms=int(self._settings.session_timeout_s * 1000),
                 auto__offset__reset="earliest", enable__auto__commit=False, isolation__level="read_committed",
