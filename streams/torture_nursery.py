@@ -29,6 +29,7 @@ def main(address: str, pipeline: str) -> None:
     from headrace.streams.lean import import_without_pandas, no_pandas_any_more
 
     import_without_pandas(["headrace.models", "lightgbm"])
+    from headrace.features.kernel.warm import warm
     from headrace.models import compile_pipeline
     from headrace.streams import (  # noqa: F401
         drift_merger,
@@ -43,6 +44,7 @@ def main(address: str, pipeline: str) -> None:
     loaded = load_pipeline(pipeline)
     no_pandas_any_more()
     topology = compile_pipeline(loaded)
+    warm()
     gc.freeze()   # what is shared stays shared
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect("\0" + address)

@@ -17,7 +17,7 @@ from headrace.streams.cluster import ONE_THREAD, WorkerPlan, environment_of
 from headrace.streams.failpoints import LATER, VARIABLE, Failpoint, Passages
 from headrace.streams.settings import Settings
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 240.0   # a kernel that was never compiled takes most of a minute
 
 
 @dataclass
