@@ -10,7 +10,7 @@ is named, cut down (`verify_shrink`) and can be repeated, since a seed is everyt
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class Verification:
     """
 
     def __init__(self, pipeline: Pipeline, events: Any = None, events_per_seed: int = EVENTS_PER_SEED) -> None:
-        self.name, self.topology = pipeline.name, compile_pipeline(pipeline)
+        self.name, self.topology = pipeline.name, _routed(compile_pipeline(pipeline))
         if not self.topology.stages:
             raise DeclarationError(f"pipeline {self.name}: no view is read from the stream, there is nothing to verify")
         self._wire, self._count = Wire(self.topology), events_per_seed
@@ -155,3 +155,8 @@ def _drawn(logs: Sequence[SourceLog]) -> dict[str, int]:
         "events": sum(map(len, logs)), "delayed": sum(int(log.delayed.sum()) for log in logs),
         "sent_again": sum(int(log.again.sum()) for log in logs),
     }
+
+
+def _routed(topology: Topology) -> Topology:
+    """The same with a log of route's for every stage: rows of an identity stage are those, entity by entity."""
+    return replace(topology, stages=tuple(replace(stage, identity=False) for stage in topology.stages))
