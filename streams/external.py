@@ -109,7 +109,7 @@ def _remove_subjects(settings: Settings, prefix: str) -> Iterator[str]:
 
 
 def _remove_keys(settings: Settings, projects: Sequence[str]) -> Iterator[str]:
-    """The keys of a Feast project end with its name."""
+    """The keys of a Feast project end with its name, but for the records of how far its writer is."""
     endings = tuple(project.encode() for project in projects)
     with store_client(settings.redis) as store:
         try:
@@ -118,6 +118,7 @@ def _remove_keys(settings: Settings, projects: Sequence[str]) -> Iterator[str]:
                 keys += [
                     key for key in store.scan_iter(match=f"*{project}", count=KEYS_PER_CALL) if key.endswith(endings)
                 ]
+                keys += store.scan_iter(match=f"{project}:headrace:applied:*", count=KEYS_PER_CALL)
             for start in range(0, len(keys), KEYS_PER_CALL):
                 store.unlink(*keys[start:start + KEYS_PER_CALL])
         except RedisError as error:
