@@ -94,7 +94,8 @@ class StageCore:
         plans = [plan if sweeping else replace(plan, sweep_ms=0) for plan in self.stage.views]
         self._views = [ViewState(plan) for plan in plans]
         self._tally = np.zeros((len(self._views), len(PER_VIEW)), np.int64)
-        self._sources = {source: topology.sources[source].name for source in self.stage.sources}
+        self._named = [source.name for source in topology.sources]
+        self._sources = {source: self._named[source] for source in self.stage.sources}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -183,6 +184,7 @@ class StageCore:
             raise ValueError(f"{self.held_count} records wait: lift all clocks before the log is left")
         self._partition = partition
         self._counts = {source: len(found) for source, found in offsets.items()}
+        self._sources = {source: self._named[source] for source in offsets}   # those that only ask, too
         if partition is None:
             self._aligner = Aligner(self._counts)
             self._aligner.clocks.begin(offsets, clock)

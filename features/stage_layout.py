@@ -60,7 +60,7 @@ class StageLayout:
 
     def expressions(self, source: int) -> list[str]:
         """Texts of the expressions of a source, by column of ``values``."""
-        return [expression.text for expression in self._expressions[source]]
+        return [expression.text for expression in self._expressions.get(source, [])]
 
     def rows(self, records: SourceRecords) -> tuple[np.ndarray, np.ndarray]:
         """The flags and values of m records."""

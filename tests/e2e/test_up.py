@@ -90,7 +90,7 @@ def test_a_killed_worker_is_started_again_and_status_says_so(up):
     found = json.loads(ran.stdout)
     (process,) = found["processes"]
     assert (process["state"], process["restarts"], process["exit_code"]) == ("running", 1, -signal.SIGKILL)
-    assert found["version"] == 1 and len(found["shards"]) == 3
+    assert found["version"] == 1 and len(found["shards"]) == 4
     assert all(each["owner"] == "0" for each in found["reads"] if each["role"] in ("route", "stage"))
     assert {each["role"] for each in found["roles"]} >= {"route", "stage", "write", "drift", "sink"}
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.features import (
@@ -64,6 +64,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("aggregation", ALL, ids=lambda each: type(each).__name__)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])   # other processes have the cores as well
 @given(values=st.lists(numbers, min_size=1, max_size=30), cuts=st.lists(st.integers(0, 30), max_size=3))
 def test_merged_parts_give_what_the_oracle_says_of_the_whole(aggregation, values, cuts):
     events = [(x, 1000 * at) for at, x in enumerate(values)]
