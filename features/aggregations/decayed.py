@@ -60,7 +60,21 @@ class _Decayed(Aggregation):
         return _rounded(partial[0] / 2 ** min(index - partial[1], FAR)) / power(fraction)
 
 
-class DecayedSum(_Decayed):
+class _DecayedTotal(_Decayed):
+    """A sum of weighed terms; what a term is, a subclass says."""
+
+    def merge(self, before: Weighed, after: Weighed) -> Weighed:
+        return _merged(before, after)
+
+    def result(self, partial: Weighed, at: int) -> float:
+        return self._seen_from(partial, at)
+
+    @property
+    def of_nothing(self) -> float:
+        return 0.0
+
+
+class DecayedSum(_DecayedTotal):
     """The sum of all values, each halved with every half-life since its event; 0 for none (``x_decayed_sum_6h``).
 
     It stands for the whole past in constant space: no window has to be chosen. ``shift`` leaves out the newest events;
@@ -83,18 +97,8 @@ class DecayedSum(_Decayed):
     def lift(self, x: float, at: int) -> Weighed:
         return self._term(x, at)
 
-    def merge(self, before: Weighed, after: Weighed) -> Weighed:
-        return _merged(before, after)
 
-    def result(self, partial: Weighed, at: int) -> float:
-        return self._seen_from(partial, at)
-
-    @property
-    def of_nothing(self) -> float:
-        return 0.0
-
-
-class DecayedCount(_Decayed):
+class DecayedCount(_DecayedTotal):
     """``DecayedCount(half_life="6h")``: the weights of all events, summed. ``DecayedCount("x", half_life="6h")``: of
     those whose ``x`` is not null. 0 for none.
 
@@ -113,16 +117,6 @@ class DecayedCount(_Decayed):
 
     def lift(self, x: float, at: int) -> Weighed:
         return self._term(1.0, at)
-
-    def merge(self, before: Weighed, after: Weighed) -> Weighed:
-        return _merged(before, after)
-
-    def result(self, partial: Weighed, at: int) -> float:
-        return self._seen_from(partial, at)
-
-    @property
-    def of_nothing(self) -> float:
-        return 0.0
 
 
 class DecayedMean(_Decayed):
