@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace.streams.cli_common import PipelineOption, instant, told
+from headrace.streams.progress import progress_bar
 
 
 def backfill(
@@ -28,10 +28,7 @@ def backfill(
 
         console = Console()
         loaded = load_pipeline(pipeline)
-        with Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
-            disable=not console.is_terminal, transient=True,
-        ) as progress:
+        with progress_bar(console) as progress:
             task = progress.add_task("events", total=None)
             written = write(
                 loaded, events, out, cut, lambda done, total: progress.update(task, completed=done, total=total)

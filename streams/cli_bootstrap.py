@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace.streams.cli_common import PipelineOption, instant, told
+from headrace.streams.progress import progress_bar
 
 
 def bootstrap(
@@ -39,10 +39,7 @@ def bootstrap(
         console, settings = Console(), environment_settings()
 
         found = load_pipeline(pipeline)
-        bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
-            disable=not console.is_terminal, transient=True,
-        )
+        bar = progress_bar(console)
         task = bar.add_task("events", total=None)
 
         def show(plan: BootstrapPlan) -> None:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace.streams.cli_common import PipelineOption, told
+from headrace.streams.progress import progress_bar
 
 online = typer.Typer(no_args_is_help=True, help="The online store, a projection of the state of the shards.")
 
@@ -42,10 +42,7 @@ def rebuild(
         if not yes and not typer.confirm("Do this?"):
             declined = True
             return
-        with Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
-            disable=not console.is_terminal, transient=True,
-        ) as bar:
+        with progress_bar(console) as bar:
             folded, stored = bar.add_task("records folded", total=plan.records), bar.add_task("rows", total=None)
 
             def counted(records: int, rows: int) -> None:

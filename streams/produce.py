@@ -7,13 +7,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace.features import Source
 from headrace.models import Pipeline, compile_pipeline
 from headrace.schemas.topics import TopicNames
 from headrace.streams.errors import SettingsError
 from headrace.streams.event_files import Events, read_events
+from headrace.streams.progress import progress_bar
 from headrace.streams.publish import Pace, as_it_was, at_once, publish_live, publish_replay, steady
 from headrace.streams.registry import open_registry
 from headrace.streams.settings import Settings
@@ -65,10 +65,7 @@ def run_produce(pipeline: Pipeline, plan: ProducePlan, settings: Settings, conso
     names, registry = TopicNames(pipeline.name, settings.prefix), open_registry(settings)
     total = sum(len(one.stamps) for one in events)
     started, sent = time.monotonic(), 0
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
-        disable=not console.is_terminal, transient=True,
-    ) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("sent", total=total)
 
         def progress(count: int) -> None:
