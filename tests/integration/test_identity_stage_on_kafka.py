@@ -17,7 +17,7 @@ from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import frame
 from headrace.streams.apply import create_topics, register_schemas
-from headrace.streams.collect import read_records
+from headrace.streams.collect import decode_messages, read_records, read_topic
 from headrace.streams.errors import PlacementError
 from headrace.streams.offsets import Offsets
 from headrace.streams.placement_sample import misplaced
@@ -86,9 +86,11 @@ class Shop:
     def answers(self):
         """What was answered, by place."""
         found = {}
-        for answer in self.read(self.names.rows("orders")):
-            values = {name: value for name, value in answer.items() if name.startswith("spent")}
-            found.setdefault((answer["stamp"], answer["offset"]), []).append(values)
+        for batch in read_topic(self.settings, self.names.rows("orders")):
+            places = [message.partition() for message in batch]   # the event's own
+            for partition, answer in zip(places, decode_messages(batch, self.registry, {}), strict=True):
+                values = {name: value for name, value in answer.items() if name.startswith("spent")}
+                found.setdefault((partition, answer["offset"]), []).append(values)
         return found
 
     def replayed(self):
@@ -101,7 +103,7 @@ class Shop:
                 for n, row in enumerate(answers.offset.tolist()):
                     view = answers.views[0]
                     values = [None if value != value else value for value in view.values[n].tolist()]
-                    found[int(answers.stamp[n]), int(recorded.offset[row])] = [{
+                    found[int(recorded.partition[row]), int(recorded.offset[row])] = [{
                         "spent_v1__status": int(view.status[n]), "spent_v1__as_of_ms": int(view.as_of[n]),
                         "spent_v1__seq": int(view.seq[n])} | {
                         f"spent_v1__{name}": value for name, value in zip(names, values, strict=True)}]
