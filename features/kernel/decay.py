@@ -9,7 +9,8 @@ feature has no lower edge. A row without a value repeats the row before, index a
 sums of their events, too. Two of them are added once the one seen from the smaller index is scaled to the other's.
 
 Bound: a running sum loses at most 2**-150 of its largest partial sum per addition, so the result is the correctly
-rounded exact sum unless terms of both signs cancel to less than 2**-90 of their magnitudes.
+rounded exact sum unless terms of both signs cancel to less than 2**-90 of their magnitudes, or it lies at a tie that
+only terms of both signs below 2**-1000 could decide.
 """
 
 import math
@@ -50,16 +51,27 @@ def shrink(x: float, by: float) -> float:
 
 
 @inner
+def shrink_parts(high: float, low: float, lowest: float, by: float) -> tuple[float, float, float]:
+    """The parts of a sum, each times 2**-by; below one that became SHRUNK there is nothing: it has their sign."""
+    if by == 0.0:
+        return high, low, lowest
+    high = shrink(high, by)
+    low = shrink(low, by) if abs(high) > SHRUNK else 0.0
+    return high, low, shrink(lowest, by) if abs(low) > SHRUNK else 0.0
+
+
+@inner
 def plus(high: float, low: float, lowest: float, index: float, row: np.ndarray, at: int) -> None:
     """Add to the decayed sum at ``row[at:]`` another, seen from ``index``."""
     if high == 0.0:
         return
     by = 0.0 if row[at + HIGH] == 0.0 else index - row[at + INDEX]
     if by < 0.0:
-        high, low, lowest, by = shrink(high, -by), shrink(low, -by), shrink(lowest, -by), 0.0
+        high, low, lowest = shrink_parts(high, low, lowest, -by)
+        by = 0.0
     else:
         row[at + INDEX] = index
-    a, b, c = shrink(row[at + HIGH], by), shrink(row[at + LOW], by), shrink(row[at + LOWEST], by)
+    a, b, c = shrink_parts(row[at + HIGH], row[at + LOW], row[at + LOWEST], by)
     for x in (high, low, lowest):
         if x != 0.0:
             a, b, c, _ = add(a, b, c, x)
