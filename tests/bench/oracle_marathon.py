@@ -21,19 +21,19 @@ from tests.planned import PARAMETERS, is_declarable
 
 EVENTS_PER_SEED = 4_000
 FEATURES = 8
-SHORT_HALF_LIFE_MS = 100.0
+LEAST_HALF_LIFE_MS = 40.0   # a term that has faded to 2**-1000 may be lost where it alone would decide a tie
 ALWAYS = {Agg.DECAYED_COUNT, Agg.DECAYED_SUM, Agg.DECAYED_MEAN}   # have no window
 
 
-def values_of(rng: np.random.Generator, count: int, magnitudes: int) -> np.ndarray:
-    """Prices, small whole numbers, or numbers of as many magnitudes; some of them null."""
+def values_of(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Prices, small whole numbers, or numbers of all magnitudes; some of them null."""
     kind = rng.integers(0, 4)
     if kind == 0:
         xs = np.round(rng.lognormal(3, 1, count), 2)
     elif kind == 1:
         xs = rng.integers(-5, 6, count).astype(float)
     elif kind == 2:
-        xs = rng.normal(0, 1, count) * 10.0 ** rng.integers(-magnitudes // 2, magnitudes // 2 + 1, count)
+        xs = rng.normal(0, 1, count) * 10.0 ** rng.integers(-20, 20, count)
     else:
         xs = 1e9 + rng.integers(0, 999, count) / 1000
     xs[rng.random(count) < rng.choice([0, 0.1])] = np.nan
@@ -51,7 +51,7 @@ def plan_of(rng: np.random.Generator, span: int, lateness: int) -> FoldPlan:
         feature = PlannedFeature(
             "f", agg, EVENTS if agg is Agg.COUNT and rng.random() < 0.5 else 0,
             LIFETIME if lifetime else int(rng.integers(1, span + 1)), int(rng.choice([0, 0, 1, span // 3])), "double",
-            float(rng.choice(PARAMETERS.get(agg, [0.0]))), events)
+            float(max(rng.choice(PARAMETERS.get(agg, [0.0])), LEAST_HALF_LIFE_MS if agg in ALWAYS else 0.0)), events)
         if is_declarable(feature):
             features.append(feature)
     exact = [place for place, each in enumerate(features) if each.agg not in ALWAYS]
@@ -75,10 +75,7 @@ def case(seed: int) -> tuple[FoldPlan, tuple[np.ndarray, ...], np.random.Generat
     behind = np.where(rng.random(count) < 0.2, rng.integers(0, 2 * lateness + 2, count), 0)
     slot = rng.integers(0, keys, count).astype(np.int32)
     flags = rng.choice(np.array([UPDATE, UPDATE | QUERY, QUERY], np.uint8), count, p=[0.7, 0.2, 0.1])
-    # Of a short half-life and all magnitudes one term may be 2**128 others, and what decides a tie below 2**-1000.
-    short = any(each.agg in ALWAYS and each.parameter < SHORT_HALF_LIFE_MS for each in plan.features)
-    values = values_of(rng, count, 0 if short else 40).reshape(count, 1)
-    return plan, (slot, np.cumsum(steps) - behind, flags, values), rng
+    return plan, (slot, np.cumsum(steps) - behind, flags, values_of(rng, count).reshape(count, 1)), rng
 
 
 def compared(seed: int) -> tuple[int, int, str]:
