@@ -69,7 +69,8 @@ if ! "$uv" --version 2>/dev/null | grep -q "^uv $(sed -n 's/^uv==\([^ ]*\).*/\1/
         --only-binary :all: --require-hashes -r infra/bootstrap.lock
 fi
 adopt_pip_settings
-"$uv" pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+# Bytecode is made once, here: where PYTHONDONTWRITEBYTECODE is set, every process would make it again, for seconds.
+"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r requirements.lock
 "$uv" pip install --quiet --python .venv/bin/python --no-deps -e .
 wanted > "$stamp"
 echo "headrace: .venv is ready" >&2
