@@ -73,7 +73,7 @@ def _kernel():
         if digest < 0:  # never; it is here to be in the closure
             return DONE, begin
         for i in range(begin, slot.size):
-            key, at = slot[i], event_time[i]
+            key, at = np.int64(slot[i]), event_time[i]  # one type of key: everything is compiled for it once
             if flags[i] & UPDATE and at >= arena.slots[key, STREAM_TIME] - plan.terms[LATENESS]:
                 if not out.applied[i]:  # it is, if only its features lacked room
                     status = catch_up(plan, arena, work, key, passed[i], swept)
