@@ -7,11 +7,13 @@ declaration is read correctly under another.
 """
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.features.canonical import ByMeaning
-from headrace.features.kernel.limits import EXACT_EVENTS, MAX_INTEGER
+from headrace.features.kernel.limits import EVENTS_MOST, EXACT_EVENTS, EXACT_EVENTS_MIN, LAST_MOST, MAX_INTEGER
+from headrace.schemas.errors import DeclarationError
 
 if TYPE_CHECKING:
     from headrace.features.expr import Expr
@@ -46,6 +48,7 @@ class Agg(enum.IntEnum):
 
 
 TALLIED = frozenset({Agg.DISTINCT, Agg.MOST_FREQUENT, Agg.QUANTILE})  # those that need the values of a window
+DECAYING = frozenset({Agg.DECAYED_COUNT, Agg.DECAYED_SUM, Agg.DECAYED_MEAN})  # those without any lower edge
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,18 @@ class FoldPlan(ByMeaning):
     hidden: tuple[PlannedFeature, ...] = ()  # operands that are no features of the view
 
     def __post_init__(self) -> None:
+        for feature in self.computed:
+            wrong = objection_to(feature, len(self.columns), self.computed)
+            if wrong:
+                raise DeclarationError(f"{self.uid}.{feature.name}: {wrong}; {feature} is no feature of a view")
+        for name in ("lateness_ms", "answer_lateness_ms", "sweep_ms"):
+            if not 0 <= getattr(self, name) <= MAX_INTEGER:
+                raise DeclarationError(f"{self.uid}: {name}={getattr(self, name)}; expected 0 or more")
+        if self.exact_events < EXACT_EVENTS_MIN:
+            raise DeclarationError(
+                f"{self.uid}: exact_events={self.exact_events}; expected {EXACT_EVENTS_MIN} or more")
+        if any(feature.agg is Agg.RATIO for feature in self.hidden):
+            raise DeclarationError(f"{self.uid}: a ratio is hidden; expected operands there")
         if any(feature.agg in TALLIED for feature in self.computed):  # a pane does not have the values of its events
             object.__setattr__(self, "exact_events", MAX_INTEGER)
 
@@ -104,3 +119,52 @@ class FoldPlan(ByMeaning):
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in the order of the kernel's output columns."""
         return tuple(feature.name for feature in self.features)
+
+
+def objection_to(feature: PlannedFeature, columns: int, computed: Sequence[PlannedFeature] = ()) -> str:
+    """Why the kernel cannot compute a feature of so many columns, in words; "" if it can.
+
+    ``computed`` are the features that a ratio's operands are among.
+
+    >>> objection_to(PlannedFeature("f", Agg.SUM, 0, 0, 0, "double"), 1)
+    'window_ms=0; expected 1 or more, or LIFETIME'
+    """
+    agg, is_windowed = feature.agg, feature.window_ms != LIFETIME
+    if agg is Agg.RATIO:
+        return _objection_to_operands(feature.operands, computed)
+    if feature.operands:
+        return f"operands={feature.operands}; expected none but of a ratio"
+    if not (EVENTS if agg is Agg.COUNT else 0) <= feature.column < columns:
+        return f"column={feature.column}; expected one of {columns}, or EVENTS of a count"
+    if is_windowed and not 1 <= feature.window_ms <= MAX_INTEGER:
+        return f"window_ms={feature.window_ms}; expected 1 or more, or LIFETIME"
+    if not 0 <= feature.shift_ms <= MAX_INTEGER:
+        return f"shift_ms={feature.shift_ms}; expected 0 or more"
+    if not 0 <= feature.events <= EVENTS_MOST or (feature.events and is_windowed):
+        return f"events={feature.events}; expected at most {EVENTS_MOST:,}, and then LIFETIME as window_ms"
+    if agg in DECAYING and (is_windowed or feature.events):
+        return "decayed over a window; expected LIFETIME"
+    if not is_windowed and not feature.events:
+        if agg is Agg.MOST_FREQUENT:
+            return "most frequent of a lifetime; expected a window, for all values would have to be kept"
+        if agg is Agg.DISTINCT and feature.shift_ms:
+            return "distinct values of a lifetime that is shifted; expected a window, for a sample has no edge"
+    return _objection_to_parameter(agg, feature.parameter)
+
+
+def _objection_to_operands(operands: tuple[int, ...], computed: Sequence[PlannedFeature]) -> str:
+    if len(operands) != 2 or not all(0 <= operand < len(computed) for operand in operands):
+        return f"operands={operands}; expected two of {len(computed)} features"
+    if any(computed[operand].agg is Agg.RATIO for operand in operands):
+        return "a ratio of a ratio; expected operands that are none"
+    return ""
+
+
+def _objection_to_parameter(agg: Agg, parameter: float) -> str:
+    if agg is Agg.QUANTILE:
+        return "" if 0 <= parameter <= 1 else f"parameter={parameter}; expected a q from 0 to 1"
+    if agg is Agg.LAST_K or agg in DECAYING:
+        most = LAST_MOST if agg is Agg.LAST_K else MAX_INTEGER
+        if not 1 <= parameter <= most or parameter != int(parameter):
+            return f"parameter={parameter}; expected a whole number from 1 to {most:,}"
+    return ""

@@ -2,18 +2,15 @@
 
 from hypothesis import strategies as st
 
-from headrace.features.kernel.layout import DECAYING
-from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import DECAYING, EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature, objection_to
 
 HALF_LIVES = [1.0, 7.0, 40.0, 1000.0]
 PARAMETERS = {Agg.LAST_K: [1.0, 2.0, 5.0], Agg.QUANTILE: [0.0, 0.5, 0.95, 1.0]} | dict.fromkeys(DECAYING, HALF_LIVES)
 
 
 def is_declarable(feature):
-    """Whether a lifetime is not of what keeps every value, nor a sample that is shifted."""
-    is_lifetime = feature.window_ms == LIFETIME and not feature.events
-    return not is_lifetime or (feature.agg is not Agg.MOST_FREQUENT and (
-        feature.agg is not Agg.DISTINCT or not feature.shift_ms))
+    """Whether some view of one column, or two, has the feature."""
+    return not objection_to(feature, 2)
 
 
 @st.composite

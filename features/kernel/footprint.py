@@ -4,9 +4,9 @@ import math
 from typing import NamedTuple
 
 from headrace.features.kernel.arena import new_arena
-from headrace.features.kernel.layout import DECAYING, HORIZON, layout_of
+from headrace.features.kernel.layout import HORIZON, layout_of
 from headrace.features.kernel.limits import CHUNK_MIN, DISTINCT_CAP, MAX_INTEGER, TAIL_BITS
-from headrace.features.plan import LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import DECAYING, LIFETIME, Agg, FoldPlan, PlannedFeature
 
 TAIL_ERROR = 2.0**-TAIL_BITS  # how much too long a window may be past the cap, as a part of its length
 

@@ -52,7 +52,6 @@ SUMMED = {Agg.SUM, Agg.MEAN, Agg.STD, Agg.TREND}
 # What is read alike wherever its events lie, in the chunk or aside: of others nothing is set aside.
 ORDER_FREE = {Agg.COUNT, Agg.SUM, Agg.MEAN, Agg.MIN, Agg.MAX, Agg.STD, Agg.LAST, Agg.RATIO}
 MOVING = {Agg.MS_SINCE_LAST, Agg.MS_SINCE_FIRST, Agg.DECAYED_COUNT, Agg.DECAYED_SUM}
-DECAYING = {Agg.DECAYED_COUNT, Agg.DECAYED_SUM, Agg.DECAYED_MEAN}
 TREND_SUMS, TREND_WORK = 3, 7                      # running sums of a trend, and rows of Work.terms it needs
 
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import Folded
-from headrace.features.kernel.layout import DECAYING
 from headrace.features.kernel.oracle import OracleView
-from headrace.features.plan import LIFETIME, Agg, FoldPlan, PlannedFeature
-from tests.planned import plans
+from headrace.features.plan import DECAYING, LIFETIME, Agg, FoldPlan, PlannedFeature
+from tests.planned import is_declarable, plans
 
 LEAST, MOST = 2.0**-400, math.nextafter(2.0**500, 0)
 NULL = math.nan
@@ -121,8 +120,8 @@ WINDOWS = ((LIFETIME, 0, 0), (LIFETIME, 1500, 0), (3000, 0, 0), (20_000, 0, 0), 
 OLDER = [PlannedFeature("f", agg, 0, window_ms, shift_ms, "double")
          for window_ms, shift_ms, _ in WINDOWS for agg in tuple(Agg)[:7]]
 NEWER = [PlannedFeature("f", agg, 0, window_ms, shift_ms, "double", PARAMETERS.get(agg, 0.0), events)
-         for window_ms, shift_ms, events in (*WINDOWS, (LIFETIME, 0, 300)) for agg in tuple(Agg)[7:]
-         if agg is not Agg.RATIO and (agg not in DECAYING or (window_ms, events) == (LIFETIME, 0))]
+         for window_ms, shift_ms, events in (*WINDOWS, (LIFETIME, 0, 300)) for agg in tuple(Agg)[7:]]
+NEWER = [feature for feature in NEWER if is_declarable(feature)]
 
 
 def long_history(seed, n, features, values):

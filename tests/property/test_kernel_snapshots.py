@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.features.kernel.fold import ViewState
-from headrace.features.kernel.layout import DECAYING
-from headrace.features.plan import EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import DECAYING, EVENTS, LIFETIME, Agg, FoldPlan, PlannedFeature
 
 
 def feature(agg, column, window_ms, shift_ms=0):

@@ -15,7 +15,7 @@ from headrace.features.kernel import layout
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.folded import Folded
 from headrace.features.kernel.oracle import OracleView, value_of
-from headrace.features.plan import EVENTS, LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import DECAYING, EVENTS, LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
 
 LAST_INSTANT = 3000  # of sweeps: all windows are empty by then
 STEP = 97
@@ -26,12 +26,12 @@ FAMILIES = {
 }
 
 
-PARAMETERS = {Agg.LAST_K: 3.0} | dict.fromkeys(layout.DECAYING, 60.0)
-SLOW = {Agg.TREND, *layout.DECAYING}  # of fractions, so not tried over every window there may be
+PARAMETERS = {Agg.LAST_K: 3.0} | dict.fromkeys(DECAYING, 60.0)
+SLOW = {Agg.TREND, *DECAYING}  # of fractions, so not tried over every window there may be
 
 
 def feature(agg, column, window_ms, shift_ms=0):
-    window_ms = LIFETIME if agg in layout.DECAYING else window_ms
+    window_ms = LIFETIME if agg in DECAYING else window_ms
     return PlannedFeature(f"{agg.name}_{column}_{window_ms}_{shift_ms}", agg, column, window_ms, shift_ms, "double",
                           PARAMETERS.get(agg, 0.0))
 

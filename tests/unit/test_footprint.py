@@ -5,8 +5,7 @@ import pytest
 
 from headrace.features.kernel.fold import ViewState
 from headrace.features.kernel.footprint import bound_of, footprint_of
-from headrace.features.kernel.layout import DECAYING
-from headrace.features.plan import EVENTS, LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
+from headrace.features.plan import DECAYING, EVENTS, LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
 
 PARAMETERS = {Agg.LAST_K: 3.0} | dict.fromkeys(DECAYING, 1000.0)
 
