@@ -7,7 +7,9 @@ from headrace.features.kernel.arena import (
     ASIDE_START,
     DONE,
     LENGTH,
+    NOTHING,
     OLDEST,
+    PACKED_TOO_SMALL,
     PANES_TOO_FEW,
     PARTS_TOO_NARROW,
     POOL_TOO_SMALL,
@@ -17,24 +19,17 @@ from headrace.features.kernel.arena import (
     STREAM_TIME,
     WORDS_TOO_FEW,
     Arena,
-    copy_row,
-    mark_from,
-    mark_last,
-    release,
-    room_for,
-    rows_until,
-    run_from,
-    size_for,
-    take,
-    write_row,
 )
 from headrace.features.kernel.aside import is_far, merge_aside, room_aside, set_aside
 from headrace.features.kernel.base import absorb, stage_sums
+from headrace.features.kernel.chunks import release, room_for, size_for, take
 from headrace.features.kernel.compiled import inner, leaf
-from headrace.features.kernel.layout import ENDLESS, EVENTS_KEPT, EXACT, HORIZON, RUNS_MORE, Plan, Work
+from headrace.features.kernel.layout import ENDLESS, EVENTS_KEPT, EXACT, HORIZON, PACKED, RUNS_MORE, Plan, Work
 from headrace.features.kernel.limits import FAN_OUT_BITS
 from headrace.features.kernel.newer import run_more
+from headrace.features.kernel.packed import first_row, is_packed, open_chunk, pack
 from headrace.features.kernel.panes import room_for_panes
+from headrace.features.kernel.rows import copy_row, mark_from, mark_last, rows_until, run_from, write_row
 from headrace.features.kernel.tail import cut, expire, is_old, join_neighbours, older_half, panes_for, take_in
 from headrace.features.kernel.tally import let_go, shift, slip_in
 
@@ -43,19 +38,23 @@ from headrace.features.kernel.tally import let_go, shift, slip_in
 def make_room(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int) -> int:
     """Leave a free row in the chunk of ``slot``; rows behind the horizon may go, and too many become panes. Unless
     DONE, no event has changed."""
-    merge_aside(plan, arena, slot)
-    state = arena.slots[slot]
-    start, size = state[START], state[SIZE]
+    if arena.slots[slot, ASIDE_LENGTH] > 0:
+        merge_aside(plan, arena, slot)
+    state, start = arena.slots[slot], first_row(plan, arena, slot)
     end = start + state[LENGTH]
     expired = rows_until(arena.ts, start, end, stream_time - plan.terms[HORIZON])
     expired = max(start, expired - plan.terms[EVENTS_KEPT])
     while start < expired < end and arena.ts[expired - 1] == arena.ts[expired]:
         expired -= 1   # of equal times the base counts as the later one
     kept = older_half(plan, arena, slot, expired)
-    wanted = size_for(end - kept, size)
-    if wanted != size and not room_for(arena.ts, arena.control, wanted):
-        return POOL_TOO_SMALL
-    if not let_go(plan, arena, slot, kept - start):
+    wanted = size_for(end - kept, state[SIZE], plan.terms[PACKED])
+    if wanted != state[SIZE]:
+        if wanted <= plan.terms[PACKED]:
+            if not room_for(arena.packed_ts, arena.packing, wanted):
+                return PACKED_TOO_SMALL
+        elif not room_for(arena.ts, arena.control, wanted):
+            return POOL_TOO_SMALL
+    if plan.tallies.shape[0] > 0 and not let_go(plan, arena, slot, kept - start):
         return WORDS_TOO_FEW
     if kept > expired:
         join_neighbours(plan, arena, work, slot, stream_time)
@@ -68,37 +67,57 @@ def make_room(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int)
     if kept > expired:
         cut(plan, arena, work, slot, expired, kept, stream_time)
     shift(state, arena.words, kept - start)
-    target = take(arena.ts, arena.control, wanted) if wanted != size else start
-    for row in range(kept, end):
-        copy_row(plan.columns, arena, row, target + row - kept)
-    if wanted != size and size > 0:
-        release(arena.ts, arena.control, start, size)
-    state[START], state[SIZE], state[LENGTH] = target, wanted, end - kept
-    rebuild(plan, arena, slot)
+    move(plan, arena, work, slot, kept, wanted)
     return DONE
 
 
 @inner
+def move(plan: Plan, arena: Arena, work: Work, slot: int, kept: int, wanted: int) -> None:
+    """Rows from ``kept`` on go on in a chunk of ``wanted`` rows, which can be taken; what was before them is gone."""
+    state, start, packed = arena.slots[slot], first_row(plan, arena, slot), plan.terms[PACKED]
+    home, size, end = state[START], state[SIZE], start + state[LENGTH]
+    if wanted != size:
+        state[START] = take(arena.packed_ts, arena.packing, wanted) if wanted <= packed else take(
+            arena.ts, arena.control, wanted)
+    state[SIZE], state[LENGTH] = wanted, end - kept
+    target = first_row(plan, arena, slot)
+    for row in range(kept, end):
+        copy_row(plan.columns, arena, row, target + row - kept)
+    if wanted != size and size > packed:
+        release(arena.ts, arena.control, home, size)
+    elif wanted != size and size > 0:
+        release(arena.packed_ts, arena.packing, home, size)
+    if wanted <= packed:
+        pack(plan.columns, arena, state[START], 0, end - kept)
+        work.open[0] = slot
+    elif size <= packed:
+        work.open[0] = NOTHING
+    rebuild(plan, arena, slot)
+
+
+@inner
 def rebuild(plan: Plan, arena: Arena, slot: int) -> None:
-    """Recompute from times and values all else that the chunk of ``slot`` keeps."""
-    start, end = arena.slots[slot, START], arena.slots[slot, START] + arena.slots[slot, LENGTH]
+    """Recompute from times and values all else that the chunk of ``slot`` keeps; a packed one is open."""
+    start = first_row(plan, arena, slot)
+    end = start + arena.slots[slot, LENGTH]
     if end > start:
         run_from(plan.columns, arena.cells, start, start, end)
         if plan.terms[RUNS_MORE]:
             run_more(plan, arena, start, start, end)
-        if arena.slots[slot, SIZE] >> FAN_OUT_BITS:
+        if has_minima(plan, arena, slot):
             mark_from(plan.columns, arena, start, end)
 
 
-@inner
+@leaf
 def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndarray) -> None:
     """Put an event behind all of the same time or before; there is room."""
-    columns, ts, start = plan.columns, arena.ts, arena.slots[slot, START]
+    columns, ts, start = plan.columns, arena.ts, first_row(plan, arena, slot)
     end = start + arena.slots[slot, LENGTH]
     row = end
     if end > start and event_time < ts[end - 1]:
         row = rows_until(ts, start, end, event_time)
-        slip_in(plan, arena, slot, row - start, values)
+        if plan.tallies.shape[0] > 0:
+            slip_in(plan, arena, slot, row - start, values)
         for later in range(end, row, -1):
             copy_row(columns, arena, later - 1, later)
     write_row(columns, arena, row, event_time, values)
@@ -106,11 +125,19 @@ def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndar
     run_from(columns, arena.cells, start, row, end + 1)
     if plan.terms[RUNS_MORE]:
         run_more(plan, arena, start, row, end + 1)
-    if arena.slots[slot, SIZE] >> FAN_OUT_BITS:
+    if is_packed(plan, arena, slot):
+        pack(columns, arena, arena.slots[slot, START], row, end + 1)
+    elif has_minima(plan, arena, slot):
         if row == end:
             mark_last(columns, arena, row)
         else:
             mark_from(columns, arena, row, end + 1)
+
+
+@leaf
+def has_minima(plan: Plan, arena: Arena, slot: int) -> bool:
+    """Whether the chunk of ``slot`` has blocks of its own."""
+    return arena.slots[slot, SIZE] > max(plan.terms[PACKED], (1 << FAN_OUT_BITS) - 1)
 
 
 @leaf
@@ -120,7 +147,7 @@ def is_full(plan: Plan, arena: Arena, slot: int, stream_time: int) -> bool:
     length = state[LENGTH] + state[ASIDE_LENGTH]
     if length < plan.terms[EXACT] or length == state[SIZE]:
         return length == state[SIZE]
-    kept = live(arena.ts, state[START], state[LENGTH], horizon)
+    kept = live(arena.ts, first_row(plan, arena, slot), state[LENGTH], horizon)
     return kept + live(arena.ts, state[ASIDE_START], state[ASIDE_LENGTH], horizon) >= plan.terms[EXACT]
 
 
@@ -134,7 +161,7 @@ def accept_old(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int,
     """Accept an event that belongs to the panes; the row behind the last serves as scratch."""
     if not room_for_panes(arena, 1):
         return PANES_TOO_FEW
-    row = arena.slots[slot, START] + arena.slots[slot, LENGTH]
+    row = first_row(plan, arena, slot) + arena.slots[slot, LENGTH]
     write_row(plan.columns, arena, row, event_time, values)
     run_from(plan.columns, arena.cells, row, row, row + 1)
     if plan.terms[RUNS_MORE]:
@@ -144,11 +171,12 @@ def accept_old(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int,
     return DONE
 
 
-@inner
+@leaf
 def accept(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int, values: np.ndarray) -> int:
     """Accept an event that is not late. Unless DONE, nothing has changed and the call can be repeated."""
     state = arena.slots[slot]
     stream_time = max(state[STREAM_TIME], event_time)
+    open_chunk(plan, arena, work, slot)
     if state[OLDEST] > 0:
         status = expire(plan, arena, work, slot, stream_time - plan.terms[HORIZON])
         if status != DONE:

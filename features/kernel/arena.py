@@ -1,7 +1,8 @@
-"""Where a view keeps the events of its keys: one pool of rows, cut into chunks of a power of two.
+"""Where a view keeps the events of its keys: pools of rows, cut into chunks of a power of two.
 
 A key owns rows [start, start + size) of ``ts`` and ``cells``, the first ``length`` of them used, sorted by (event time,
-acceptance). A chunk is aligned to its size, so one of 16 rows or more shares no block of minima with another key.
+acceptance). A chunk is aligned to its size, so one of 16 rows or more shares no block of minima with another key. Keys
+with few events have their chunk in another pool, of times and values only, see ``packed.py``.
 
     pool    | a a a . | b . . . | c c c c c c . . | free ... |      bump: first row never given out
                                                                     free: one linked list per size, linked through ts
@@ -9,17 +10,17 @@ acceptance). A chunk is aligned to its size, so one of 16 rows or more shares no
 
 A full chunk makes room: expired rows go (into the base, see ``base.py``, if a feature has no window), and the rest
 moves to the front, or to a larger or much smaller chunk; of too many the older half become panes, see ``tail.py``. At
-least half is free afterwards, so the cost per event is constant. Moving starts the running sums anew, which also keeps
-them small and their lost bits few.
+least half is free afterwards (of a packed one a fourth), so the cost per event is constant. Moving starts the running
+sums anew, which also keeps them small and their lost bits few.
+
+An array that is full grows in place: large ones by an eighth, and where the system moves pages (Linux) without a copy,
+so that a process needs hardly more memory while they grow than afterwards.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from headrace.features.kernel.compiled import inner, leaf
-from headrace.features.kernel.exact import SCALE
-from headrace.features.kernel.expansions import add, two_product
 from headrace.features.kernel.layout import (
     BASE_COUNT,
     BASE_FIELDS,
@@ -28,21 +29,13 @@ from headrace.features.kernel.layout import (
     BASE_MAX,
     BASE_MIN,
     ENDLESS,
-    EXTREMES,
-    HIGH,
-    LOSSY,
-    LOW,
-    LOWEST,
-    SINCE,
-    SQUARES,
-    SUMS,
-    VALUE,
+    PACKED,
     Layout,
 )
 from headrace.features.kernel.limits import (
-    CHUNK_MIN,
     DUE_BITS,
     FAN_OUT_BITS,
+    GENTLY,
     LEVELS,
     MAX_CLOCK,
     MIN_TIME,
@@ -59,13 +52,12 @@ BUMP, NEED = 62, 63                                    # fields of control; 0..6
 PANE_BUMP, PANE_FREE, PANE_SPARE = 64, 65, 66          # first pane never given out; free ones; how many
 NOTHING = -1
 HEADER = 8                                             # words before a tally's table, and before the first one
-OF_X, OF_SQUARE, OF_T, OF_T_SQUARE, OF_T_X = range(5)  # what is summed of a value: squares are of x * SCALE, t is in ms
-# How a fold ends; all but the first and SWEPT_FULL ask for control[NEED], the last for heap[NEED].
-DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW, SWEPT_FULL, PANES_TOO_FEW, WORDS_TOO_FEW = range(6)
+# How a fold ends; all but the first and SWEPT_FULL ask for control[NEED], the last two for heap[NEED], packing[NEED].
+DONE, POOL_TOO_SMALL, PARTS_TOO_NARROW, SWEPT_FULL, PANES_TOO_FEW, WORDS_TOO_FEW, PACKED_TOO_SMALL = range(7)
 
 
 class Arena(NamedTuple):
-    """The state of a view, every array grown by doubling; P rows of pool, K keys."""
+    """The state of a view; P rows of pool, Q of packed ones, K keys of C columns."""
 
     slots: np.ndarray    # int64[K, 10 + tallies]
     ts: np.ndarray       # int64[P] event times, ms
@@ -82,13 +74,17 @@ class Arena(NamedTuple):
     pane_parts: np.ndarray  # ``base`` and ``parts`` have one for every key
     words: np.ndarray    # int64[W] headers and tables of tallies, cut up as the pool of rows is
     heap: np.ndarray     # int64[64] of words what control is of rows
+    packed_ts: np.ndarray   # int64[Q] event times of packed chunks, ms
+    packed: np.ndarray      # float64[Q, C] their values
+    packing: np.ndarray     # int64[64] of packed rows what control is of rows
 
 
 def new_arena(layout: Layout) -> Arena:
     """An arena without keys."""
     control, heap, tallies = np.full(67, NOTHING, np.int64), np.full(64, NOTHING, np.int64), len(layout.plan.tallies)
-    heap[BUMP] = HEADER
-    control[BUMP] = control[PANE_FREE] = control[PANE_SPARE] = 0
+    heap[BUMP], packing = HEADER, np.full(64, NOTHING, np.int64)
+    packing[BUMP] = 0
+    control[BUMP], control[PANE_FREE], control[PANE_SPARE] = layout.plan.terms[PACKED], 0, 0  # after the open rows
     control[PANE_BUMP] = first_pane(layout)
     width, parts, endless = layout.base_width, layout.parts, int(layout.plan.terms[ENDLESS])
     empty = Arena(
@@ -98,6 +94,7 @@ def new_arena(layout: Layout) -> Arena:
         np.empty(0, np.int64), np.empty(0, np.int64),
         np.zeros((1, 4), np.int64), np.zeros((2, width)), np.zeros((2, parts, PANE_PARTS)),
         np.empty(WORDS_MIN * (tallies > 0), np.int64), heap,
+        np.empty(0, np.int64), np.empty((0, len(layout.plan.columns))), packing,
     )
     return with_panes(with_slots(with_pool(empty, POOL_MIN), 1, len(layout.plan.columns)), first_pane(layout))
 
@@ -108,49 +105,64 @@ def first_pane(layout: Layout) -> int:
 
 
 def _taller(array: np.ndarray, rows: int, fill: float = 0) -> np.ndarray:
-    grown = np.full((rows, *array.shape[1:]), fill, array.dtype)
-    grown[:len(array)] = array
-    return grown
+    """The array with so many rows, in place: no other array may share its memory."""
+    known = len(array)
+    array.resize((rows, *array.shape[1:]), refcheck=False)
+    if fill:
+        array[known:] = fill
+    return array
+
+
+def grown(size: int, needed: int, least: int) -> int:
+    """Rows of an array of ``size`` that must have ``needed`` and has ``least`` to begin with.
+
+    >>> grown(0, 5, 4), grown(4, 5, 4), grown(1_000_000, 1_000_001, 4)
+    (8, 8, 1124864)
+    """
+    size = max(size, least)
+    while size < needed:
+        size += size if size < GENTLY else size >> 3 & -256  # whole blocks of minima
+    return size
 
 
 def with_pool(arena: Arena, rows: int) -> Arena:
     """The arena with at least ``rows`` rows of pool."""
-    size = max(len(arena.ts), POOL_MIN)
-    while size < rows:
-        size *= 2
+    size = grown(len(arena.ts), rows, POOL_MIN)
     return arena._replace(
         ts=_taller(arena.ts, size), cells=_taller(arena.cells, size),
         minima=_taller(arena.minima, size >> FAN_OUT_BITS),
     )
 
 
+def with_packed(arena: Arena, rows: int) -> Arena:
+    """The arena with at least ``rows`` rows for packed chunks."""
+    size = grown(len(arena.packed_ts), rows, POOL_MIN)
+    return arena._replace(packed_ts=_taller(arena.packed_ts, size), packed=_taller(arena.packed, size))
+
+
 def with_words(arena: Arena, words: int) -> Arena:
     """The arena with at least ``words`` words for tallies."""
-    size = max(len(arena.words), WORDS_MIN)
-    while size < words:
-        size *= 2
-    return arena._replace(words=_taller(arena.words, size))
+    return arena._replace(words=_taller(arena.words, grown(len(arena.words), words, WORDS_MIN)))
 
 
 def with_slots(arena: Arena, slots: int, columns: int) -> Arena:
     """The arena with room for keys 0 .. slots - 1, of a plan with so many columns."""
-    if slots <= len(arena.slots):
+    known = len(arena.slots)
+    if slots <= known:
         return arena
-    known, size = len(arena.slots), max(len(arena.slots), 1)
-    while size < slots:
-        size *= 2
-    grown = arena._replace(slots=_taller(arena.slots, size), base=_taller(arena.base, size),
-                           parts=_taller(arena.parts, size), due=_taller(arena.due, size, MAX_CLOCK),
-                           least=_taller(arena.least, ((size - 1) >> DUE_BITS) + 1, MAX_CLOCK))
-    grown.slots[known:, STREAM_TIME] = MIN_TIME
-    held = grown.base[known:, BASE_COUNT:BASE_COUNT + columns * BASE_FIELDS]
+    size = grown(known, slots, 1)
+    taller = arena._replace(slots=_taller(arena.slots, size), base=_taller(arena.base, size),
+                            parts=_taller(arena.parts, size), due=_taller(arena.due, size, MAX_CLOCK),
+                            least=_taller(arena.least, ((size - 1) >> DUE_BITS) + 1, MAX_CLOCK))
+    taller.slots[known:, STREAM_TIME] = MIN_TIME
+    held = taller.base[known:, BASE_COUNT:BASE_COUNT + columns * BASE_FIELDS]
     for field, nothing in ((BASE_MIN, np.inf), (BASE_MAX, -np.inf), (BASE_LAST, np.nan), (BASE_LAST_AT, -np.inf)):
         held[:, field::BASE_FIELDS] = nothing
-    return grown
+    return taller
 
 
 def with_parts(arena: Arena, width: int) -> Arena:
-    """The arena with at least ``width`` doubles per exact sum."""
+    """The arena with at least ``width`` doubles per exact sum; this one is a copy."""
     size = arena.parts.shape[2]
     while size < width:
         size *= 2
@@ -161,190 +173,6 @@ def with_parts(arena: Arena, width: int) -> Arena:
 
 def with_panes(arena: Arena, panes: int) -> Arena:
     """The arena with room for panes 0 .. panes - 1."""
-    size = len(arena.spans)
-    while size < panes:
-        size *= 2
+    size = grown(len(arena.spans), panes, 1)
     return arena._replace(spans=_taller(arena.spans, size), pane_base=_taller(arena.pane_base, 2 * size),
                           pane_parts=_taller(arena.pane_parts, 2 * size))
-
-
-@leaf
-def rows_until(ts: np.ndarray, low: int, high: int, newest: int) -> int:
-    """First row of the sorted ``ts[low:high]`` that is later than ``newest``."""
-    while low < high:
-        middle = (low + high) >> 1
-        if ts[middle] <= newest:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@leaf
-def copy_row(columns: np.ndarray, arena: Arena, source: int, target: int) -> None:
-    arena.ts[target] = arena.ts[source]
-    for c in range(columns.shape[0]):
-        arena.cells[target, columns[c, VALUE]] = arena.cells[source, columns[c, VALUE]]
-
-
-@leaf
-def write_row(columns: np.ndarray, arena: Arena, row: int, event_time: int, values: np.ndarray) -> None:
-    arena.ts[row] = event_time
-    for c in range(columns.shape[0]):
-        arena.cells[row, columns[c, VALUE]] = values[c] + 0.0  # there is no -0.0
-
-
-@inner
-def log2(size: int) -> int:
-    power = 0
-    while size > 1 << power:
-        power += 1
-    return power
-
-
-@inner
-def room_for(links: np.ndarray, control: np.ndarray, size: int) -> bool:
-    """Whether a chunk can be taken; if not, control[NEED] says how many rows the pool must have."""
-    if control[log2(size)] != NOTHING:
-        return True
-    control[NEED] = ((control[BUMP] + size - 1) & -size) + size
-    return control[NEED] <= links.size
-
-
-@inner
-def release(links: np.ndarray, control: np.ndarray, start: int, size: int) -> None:
-    free = log2(size)
-    links[start] = control[free]
-    control[free] = start
-
-
-@inner
-def take(links: np.ndarray, control: np.ndarray, size: int) -> int:
-    """First row of a chunk that ``room_for`` has promised; what alignment skips goes to the free lists."""
-    free = log2(size)
-    if control[free] != NOTHING:
-        start = control[free]
-        control[free] = links[start]
-        return start
-    while control[BUMP] & (size - 1):
-        piece = control[BUMP] & -control[BUMP]
-        release(links, control, control[BUMP], piece)
-        control[BUMP] += piece
-    control[BUMP] += size
-    return control[BUMP] - size
-
-
-@inner
-def size_for(live: int, size: int) -> int:
-    """Size of the chunk in which ``live`` of ``size`` rows go on: the same while at most half full, less below 1/8."""
-    wanted = CHUNK_MIN
-    while wanted < 2 * live:
-        wanted *= 2
-    return wanted if wanted > size or wanted * 4 <= size else size
-
-
-@leaf
-def running(cells: np.ndarray, start: int, row: int, at: int) -> float:
-    """What has run up at offset ``at`` before ``row`` of the chunk at ``start``."""
-    return 0.0 if row <= start else cells[row - 1, at]
-
-
-@leaf
-def run_on(cells: np.ndarray, start: int, row: int, at: int, x: float, rest: float) -> None:
-    """Running sum of ``row`` at offset ``at``: that of the row before, plus x and rest."""
-    high, low = running(cells, start, row, at + HIGH), running(cells, start, row, at + LOW)
-    lowest, lossy = running(cells, start, row, at + LOWEST), running(cells, start, row, at + LOSSY)
-    high, low, lowest, lost = add(high, low, lowest, x)
-    if rest != 0.0:
-        high, low, lowest, lost_too = add(high, low, lowest, rest)
-        lost = lost or lost_too
-    cells[row, at + HIGH], cells[row, at + LOW] = high, low
-    cells[row, at + LOWEST], cells[row, at + LOSSY] = lowest, lossy + lost
-
-
-@leaf
-def run_on_equal(cells: np.ndarray, start: int, row: int, at: int, value: int) -> None:
-    """Since which row of the chunk, counted from 1, all non-null values are equal; 0 = there is none yet."""
-    x = cells[row, value]
-    since = int(running(cells, start, row, at))
-    if x == x and (since == 0 or cells[start + since - 1, value] != x):
-        since = row - start + 1
-    cells[row, at] = since
-
-
-@leaf
-def summand(kind: int, t: float, x: float) -> tuple[float, float]:
-    """What a value x at time t adds to a running sum, as two doubles: nothing is lost."""
-    if kind == OF_X:
-        return x, 0.0
-    if kind == OF_T:
-        return t, 0.0
-    if kind == OF_SQUARE:
-        x *= SCALE
-        t = x
-    elif kind == OF_T_SQUARE:
-        x = t
-    return two_product(t, x)
-
-
-@leaf
-def run_from(columns: np.ndarray, cells: np.ndarray, start: int, begin: int, end: int) -> None:
-    """Recompute what rows [begin, end) of the chunk at ``start`` have running."""
-    for row in range(begin, end):
-        for c in range(columns.shape[0]):
-            at = columns[c, VALUE]
-            x = cells[row, at]
-            present = x == x
-            cells[row, at + 1] = running(cells, start, row, at + 1) + present
-            if not present:
-                x = 0.0
-            if columns[c, SUMS] >= 0:
-                run_on(cells, start, row, columns[c, SUMS], x, 0.0)
-            if columns[c, SQUARES] >= 0:
-                square, rest = two_product(x * SCALE, x * SCALE)
-                run_on(cells, start, row, columns[c, SQUARES], square, rest)
-                run_on_equal(cells, start, row, columns[c, SQUARES] + SINCE, at)
-
-
-@leaf
-def lower_to(minima: np.ndarray, row: int, j: int, fresh: bool, x: float) -> None:
-    if fresh:
-        minima[row, j] = np.inf
-    if x < minima[row, j]:
-        minima[row, j] = x
-
-
-@leaf
-def mark_last(columns: np.ndarray, arena: Arena, row: int) -> None:
-    """Enter the new last row of a chunk into its minima."""
-    for c in range(columns.shape[0]):
-        j = columns[c, EXTREMES]
-        if j >= 0:
-            x = arena.cells[row, columns[c, VALUE]]
-            for level in range(LEVELS):
-                bits = (level + 1) * FAN_OUT_BITS
-                block = row >> bits
-                fresh = block << bits == row
-                lower_to(arena.minima, block, j + 2 * level, fresh, x)
-                lower_to(arena.minima, block, j + 2 * level + 1, fresh, -x)
-
-
-@inner
-def mark_from(columns: np.ndarray, arena: Arena, begin: int, end: int) -> None:
-    """Recompute the minima of all blocks that hold rows [begin, end), ``end`` being the end of the chunk."""
-    inside, minima = (1 << FAN_OUT_BITS) - 1, arena.minima
-    for c in range(columns.shape[0]):
-        j = columns[c, EXTREMES]
-        if j < 0:
-            continue
-        for row in range(begin & ~inside, end):
-            x, block, fresh = arena.cells[row, columns[c, VALUE]], row >> FAN_OUT_BITS, row & inside == 0
-            lower_to(minima, block, j, fresh, x)
-            lower_to(minima, block, j + 1, fresh, -x)
-        for level in range(1, LEVELS):
-            bits = level * FAN_OUT_BITS
-            at = j + 2 * level
-            for block in range((begin >> bits) & ~inside, ((end - 1) >> bits) + 1):
-                above, fresh = block >> FAN_OUT_BITS, block & inside == 0
-                lower_to(minima, above, at, fresh, minima[block, at - 2])
-                lower_to(minima, above, at + 1, fresh, minima[block, at - 1])

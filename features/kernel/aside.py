@@ -13,27 +13,12 @@ part of a pass, not a pass. Where an event lies changes no value: a snapshot mer
 
 import numpy as np
 
-from headrace.features.kernel.arena import (
-    ASIDE_LENGTH,
-    ASIDE_START,
-    DONE,
-    LENGTH,
-    POOL_TOO_SMALL,
-    SIZE,
-    START,
-    Arena,
-    copy_row,
-    mark_from,
-    release,
-    room_for,
-    rows_until,
-    run_from,
-    take,
-    write_row,
-)
+from headrace.features.kernel.arena import ASIDE_LENGTH, ASIDE_START, DONE, LENGTH, POOL_TOO_SMALL, SIZE, START, Arena
+from headrace.features.kernel.chunks import release, room_for, take
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.layout import ASIDE, FAR, Plan
 from headrace.features.kernel.limits import FAN_OUT_BITS
+from headrace.features.kernel.rows import copy_row, mark_from, rows_until, run_from, write_row
 
 
 @leaf

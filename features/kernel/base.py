@@ -12,7 +12,7 @@ doubles than there are: ``stage_sums`` touches only scratch memory, ``absorb`` t
 
 import numpy as np
 
-from headrace.features.kernel.arena import NEED, OF_SQUARE, OF_T, OF_T_X, OF_X, Arena, running, summand
+from headrace.features.kernel.arena import NEED, Arena
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.decay import absorb_decays, merge_decays
 from headrace.features.kernel.expansions import compress, grow
@@ -42,6 +42,7 @@ from headrace.features.kernel.layout import (
     Work,
 )
 from headrace.features.kernel.ordered import absorb_order, absorb_ordered
+from headrace.features.kernel.rows import OF_SQUARE, OF_T, OF_T_X, OF_X, running, summand
 
 
 @inner

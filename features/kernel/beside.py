@@ -5,18 +5,12 @@ events set aside; ``beside`` then gives the row of panes that a feature adds to 
 panes from one on serves as it is; anything else is added up in the scratch row of the range, once for all its features.
 """
 
-from headrace.features.kernel.arena import (
-    ASIDE_LENGTH,
-    ASIDE_START,
-    NEWEST,
-    OLDEST,
-    Arena,
-    rows_until,
-)
+from headrace.features.kernel.arena import ASIDE_LENGTH, ASIDE_START, NEWEST, OLDEST, Arena
 from headrace.features.kernel.base import absorb_merged, clear, stage_merged
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.layout import LOWER, RANGE, UPPER, Plan, Work
 from headrace.features.kernel.panes import LAST, NEWER, OLDER, add_row, add_rows, in_panes
+from headrace.features.kernel.rows import rows_until
 
 
 @leaf

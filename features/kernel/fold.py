@@ -1,130 +1,41 @@
 """``ViewState``: one view's features on one shard, folded in compiled code.
 
-The kernel (``run``) takes a batch of records in canonical order. For each it judges lateness, accepts the event
-(``accept.py``), and evaluates the features (``windows.py``) as of stream time for the store and as of the record's own
-time for a query. Before a key's event come the sweeps (``sweep.py``) that have passed. All state is in the arrays of an
-``Arena``; the kernel cannot grow them, so it stops before the record that lacks room, Python doubles what is needed,
-and it goes on at that record.
-
-The kernel is compiled once per machine, not once per view, and kept on disk (see ``compiled.py``).
+The compiled functions (``entries.py``) work on the arrays of an ``Arena`` (``arena.py``), which make room for what they
+lack here. What a snapshot has of them is in ``saved.py``.
 """
 
-import functools
-
 import numpy as np
-from numba import njit
 
-from headrace.features.kernel.accept import accept, rebuild
 from headrace.features.kernel.arena import (
-    BUMP,
     DONE,
-    LENGTH,
     NEED,
-    NEWEST,
-    OLDEST,
-    PANE_BUMP,
+    PACKED_TOO_SMALL,
     PANES_TOO_FEW,
     PARTS_TOO_NARROW,
     POOL_TOO_SMALL,
     SEQ,
     SHOWN,
-    SIZE,
-    START,
-    STREAM_TIME,
     SWEPT_FULL,
     WORDS_TOO_FEW,
-    Arena,
-    first_pane,
     new_arena,
+    with_packed,
     with_panes,
     with_parts,
     with_pool,
     with_slots,
     with_words,
 )
-from headrace.features.kernel.aside import merge_aside
-from headrace.features.kernel.compiled import inner, source_digest
-from headrace.features.kernel.folded import QUERY, UPDATE, Folded, Swept
-from headrace.features.kernel.layout import ANSWER_LATENESS, EVENTS, LATENESS, LOWER, VALUE, layout_of, work_for
-from headrace.features.kernel.limits import DUE_BITS, NO_CLOCK, SWEPT_COUNT
-from headrace.features.kernel.panes import LAST, NEWER, OLDER, sum_up
-from headrace.features.kernel.saved_tallies import SAVED, loaded, saved
-from headrace.features.kernel.sweep import book, catch_up, catch_up_all, new_swept
-from headrace.features.kernel.windows import evaluate
+from headrace.features.kernel.entries import entries
+from headrace.features.kernel.folded import QUERY, Folded, Swept
+from headrace.features.kernel.layout import EVENTS, LOWER, layout_of, work_for
+from headrace.features.kernel.limits import NO_CLOCK, SWEPT_COUNT
+from headrace.features.kernel.panes import LAST
+from headrace.features.kernel.saved import loaded_arena, saved_arrays
+from headrace.features.kernel.saved_tallies import SAVED
+from headrace.features.kernel.sweep import new_swept
 from headrace.features.plan import FoldPlan
 
 GROWN = {POOL_TOO_SMALL: with_pool, PARTS_TOO_NARROW: with_parts, PANES_TOO_FEW: with_panes}
-
-
-@inner
-def _copy(rows: np.ndarray, answers: np.ndarray, i: int) -> None:
-    for f in range(rows.shape[1]):
-        answers[i, f] = rows[i, f]
-
-
-@functools.cache
-def _kernel():
-    """The compiled functions run, sweep, settle, save, load: looked up on disk under a digest of their sources."""
-    digest = source_digest()
-
-    @njit(cache=True, _nrt=False)
-    def run(begin, slot, event_time, flags, values, passed, plan, arena, work, out, swept):
-        """Fold records from ``begin`` on; returns (status, record it stopped before)."""
-        if digest < 0:  # never; it is here to be in the closure
-            return DONE, begin
-        for i in range(begin, slot.size):
-            key, at = np.int64(slot[i]), event_time[i]  # one type of key: everything is compiled for it once
-            if flags[i] & UPDATE and at >= arena.slots[key, STREAM_TIME] - plan.terms[LATENESS]:
-                if not out.applied[i]:  # it is, if only its features lacked room
-                    status = catch_up(plan, arena, work, key, passed[i], swept)
-                    if status == DONE:
-                        status = accept(plan, arena, work, key, at, values[i])
-                    if status != DONE:
-                        return status, i
-                    out.applied[i] = True
-                    arena.slots[key, SHOWN] = arena.slots[key, STREAM_TIME]
-                if not evaluate(plan, arena, work, key, arena.slots[key, SHOWN], out.rows[i]):
-                    return WORDS_TOO_FEW, i
-                book(plan, arena, work, key, out.rows[i], passed[i])
-            stream_time = arena.slots[key, STREAM_TIME]
-            out.stream_time[i], out.seq[i] = stream_time, arena.slots[key, SEQ]
-            if flags[i] & QUERY and at >= stream_time - plan.terms[ANSWER_LATENESS]:
-                out.answered[i] = True
-                if out.applied[i] and at == stream_time:
-                    _copy(out.rows, out.answers, i)
-                elif not evaluate(plan, arena, work, key, at, out.answers[i]):
-                    return WORDS_TOO_FEW, i
-        return DONE, slot.size
-
-    @njit(cache=True, _nrt=False)
-    def sweep(begin, known, until, plan, arena, work, swept):
-        """Sweep keys from block ``begin`` on; returns (status, block it stopped in)."""
-        if digest < 0:
-            return DONE, begin
-        return catch_up_all(begin, known, until, plan, arena, work, swept)
-
-    @njit(cache=True, _nrt=False)
-    def settle(plan, arena, work, slots, restored):
-        """Merge what is set aside; of a restored state recompute what it does not say."""
-        if digest >= 0:
-            for slot in range(slots):
-                if restored:
-                    rebuild(plan, arena, slot)
-                    sum_up(plan, arena, work, slot)
-                else:
-                    merge_aside(plan, arena, slot)
-
-    @njit(cache=True, _nrt=False)
-    def save(begin, plan, arena, known, out):
-        """The tallies of lifetimes; returns their number of rows, beyond those of ``out`` not written."""
-        return saved(plan, arena, known, out) if digest >= 0 else begin
-
-    @njit(cache=True, _nrt=False)
-    def load(begin, plan, arena, rows):
-        """Enter what ``save`` wrote from row ``begin`` on; returns (status, row it stopped before)."""
-        return loaded(plan, arena, rows, begin) if digest >= 0 else (DONE, begin)
-
-    return run, sweep, settle, save, load
 
 
 def _as_input(array: np.ndarray, dtype: type) -> np.ndarray:
@@ -197,7 +108,7 @@ class ViewState:
         if n:
             self._known = max(self._known, int(slot.max()) + 1)
             self._arena = with_slots(self._arena, self._known, len(self.plan.columns))
-        run, begin = _kernel()[0], 0
+        run, begin = entries()[0], 0
         while begin < n:
             status, begin = run(begin, slot, event_time, flags, values, passed, self._layout.plan, self._arena,
                                 self._work, out, self._buffer)
@@ -212,6 +123,8 @@ class ViewState:
         arena = self._arena
         if status == WORDS_TOO_FEW:
             self._arena = with_words(arena, int(arena.heap[NEED]))
+        elif status == PACKED_TOO_SMALL:
+            self._arena = with_packed(arena, int(arena.packing[NEED]))
         elif status != DONE:
             self._arena = GROWN[status](arena, int(arena.control[NEED]))
 
@@ -224,7 +137,7 @@ class ViewState:
         if step and until - until % step > self._swept_to:
             begin, status = 0, SWEPT_FULL
             while status != DONE:
-                status, begin = _kernel()[1](begin, self._known, until, self._layout.plan, self._arena, self._work,
+                status, begin = entries()[1](begin, self._known, until, self._layout.plan, self._arena, self._work,
                                              self._buffer)
                 self._take_over()
                 if status != SWEPT_FULL:
@@ -265,29 +178,14 @@ class ViewState:
         what was folded, not of where chunks and panes lie.
         """
         if self._known:
-            _kernel()[2](self._layout.plan, self._arena, self._work, self._known, False)
-        slots = self._arena.slots[:self._known]
-        panes, count = _panes_of(slots[:, OLDEST], self._arena.spans)
-        rows = _rows_of(slots[:, START], slots[:, LENGTH])
-        places = self._layout.plan.columns[:, VALUE]
-        return {
-            "slots": np.column_stack([slots[:, [LENGTH, SIZE, STREAM_TIME, SEQ, SHOWN]], count]),
-            "due": self._arena.due[:self._known].copy(),
-            "ts": self._arena.ts[rows],
-            "values": self._arena.cells[rows[:, None], places[None, :]],
-            "base": self._arena.base[:self._known].copy(),
-            "parts": self._arena.parts[:self._known].copy(),
-            "spans": self._arena.spans[panes, :LAST + 1],
-            "pane_base": self._arena.pane_base[2 * panes],
-            "pane_parts": self._arena.pane_parts[2 * panes],
-            **self._tallied(),
-        }
+            entries()[2](self._layout.plan, self._arena, self._work, self._known, False)
+        return {**saved_arrays(self._layout, self._arena, self._known), **self._tallied()}
 
     def _tallied(self) -> dict[str, np.ndarray]:
         if not self._has_saved:
             return {}
-        save, rows = _kernel()[3], np.empty((0, SAVED), np.int64)
-        while (count := save(0, self._layout.plan, self._arena, self._known, rows)) != len(rows):
+        save, rows = entries()[3], np.empty((0, SAVED), np.int64)
+        while (count := save(0, self._layout.plan, self._arena, self._work, self._known, rows)) != len(rows):
             rows = np.empty((count, SAVED), np.int64)
         return {"tallied": rows[np.lexsort(rows.T[::-1])]}
 
@@ -321,27 +219,11 @@ class ViewState:
 
     def _load(self, arrays: dict[str, np.ndarray]) -> None:
         known = self._known = len(arrays["slots"])
-        lengths, sizes = arrays["slots"][:, 0], arrays["slots"][:, 1]
-        by_size = np.argsort(-sizes, kind="stable")  # largest first keeps every chunk aligned, without gaps
-        starts = np.zeros(known, np.int64)
-        starts[by_size] = np.cumsum(sizes[by_size]) - sizes[by_size]
-        bump = int(sizes.sum())
-        arena = with_pool(with_slots(self._arena, known, len(self.plan.columns)), bump)
-        arena = with_parts(arena, arrays["parts"].shape[2])
-        arena.slots[:known, START], arena.slots[:known, LENGTH:SHOWN + 1] = starts, arrays["slots"][:, :-1]
-        arena.due[:known] = arrays["due"]
-        arena.least[:] = np.minimum.reduceat(arena.due, np.arange(0, len(arena.due), 1 << DUE_BITS))
-        arena.control[BUMP] = bump
-        rows = _rows_of(starts, lengths)
-        arena.ts[rows] = arrays["ts"]
-        arena.cells[rows[:, None], self._layout.plan.columns[:, VALUE][None, :]] = arrays["values"]
-        arena.base[:known] = arrays["base"]
-        arena.parts[:known, :, :arrays["parts"].shape[2]] = arrays["parts"]
-        self._arena = _with_panes_of(arena, arrays, first_pane(self._layout))
-        _kernel()[2](self._layout.plan, self._arena, self._work, known, True)
+        self._arena = loaded_arena(self._layout, self._arena, arrays)
+        entries()[2](self._layout.plan, self._arena, self._work, known, True)
         rows, begin = _as_input(arrays.get("tallied", np.empty((0, SAVED))), np.int64), 0
         while begin < len(rows):
-            status, begin = _kernel()[4](begin, self._layout.plan, self._arena, rows)
+            status, begin = entries()[4](begin, self._layout.plan, self._arena, rows)
             self._grow(status)
 
     @property
@@ -350,35 +232,3 @@ class ViewState:
         return sum(array.nbytes for array in self._arena)
 
 
-def _rows_of(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """start, start + 1, ... of every chunk, one after the other."""
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
-
-
-def _panes_of(oldest: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the panes of every slot, the oldest first, one slot after the other; and how many each has."""
-    slot = np.flatnonzero(oldest)
-    pane, slots, panes = oldest[slot], [slot], [oldest[slot]]
-    while len(pane):
-        pane = spans[pane, NEWER]
-        slot, pane = slot[pane > 0], pane[pane > 0]
-        slots.append(slot)
-        panes.append(pane)
-    slot = np.concatenate(slots)
-    return np.concatenate(panes)[np.argsort(slot, kind="stable")], np.bincount(slot, minlength=len(oldest))
-
-
-def _with_panes_of(arena: Arena, arrays: dict[str, np.ndarray], first: int) -> Arena:
-    """An arena without panes with those of a snapshot, numbered as they come."""
-    count = arrays["slots"][:, -1]
-    panes, ends = np.arange(first, first + len(arrays["spans"])), np.cumsum(count) + first
-    arena = with_panes(arena, first + len(panes))
-    has = np.flatnonzero(count)
-    arena.slots[has, OLDEST], arena.slots[has, NEWEST] = (ends - count)[has], ends[has] - 1
-    arena.spans[panes, :LAST + 1] = arrays["spans"]
-    arena.spans[panes, OLDER], arena.spans[panes, NEWER] = panes - 1, panes + 1
-    arena.spans[arena.slots[has, OLDEST], OLDER] = arena.spans[arena.slots[has, NEWEST], NEWER] = 0
-    arena.pane_base[2 * panes], arena.pane_parts[2 * panes] = arrays["pane_base"], arrays["pane_parts"]
-    arena.control[PANE_BUMP] = first + len(panes)
-    return arena

@@ -16,7 +16,8 @@
   cells, too.
 * ``terms``: the times a record is judged by, whether a feature has no window (ENDLESS = 1), the step of sweeps, how
   many events a key keeps one by one, from where on (rows) how many (rows) are set aside, how many events are never
-  evicted, and what kinds of features there are: MOVES, time alone changes one; RUNS_MORE, sums of times or decayed.
+  evicted, and what kinds of features there are: MOVES, time alone changes one; RUNS_MORE, sums of times or decayed;
+  PACKED, chunks of up to so many rows are packed, see packed.py.
 
 What is known of events no longer kept is one row of ``base`` or of panes: their number, per column five numbers (in
 every layout, so that a view without the newer aggregations keeps its snapshots), then what single features need.
@@ -29,7 +30,7 @@ import numpy as np
 
 from headrace.features.kernel.exact import N_DIGITS, S1_DIGITS
 from headrace.features.kernel.expansions import LONGEST
-from headrace.features.kernel.limits import ASIDE_ROWS, FAR_ROWS, LEVELS, MAX_CLOCK
+from headrace.features.kernel.limits import ASIDE_ROWS, FAR_ROWS, LEVELS, MAX_CLOCK, PACKED_ROWS
 from headrace.features.plan import LIFETIME, TALLIED, Agg, FoldPlan, PlannedFeature
 
 ABSENT = -1
@@ -39,7 +40,7 @@ AGG, COLUMN, LOWER, UPPER, RANGE, EVENTS, ONE, OTHER = range(8)  # fields of fea
 VALUE, SUMS, SQUARES, EXTREMES, PARTS, TREND, TREND_PARTS, FIRST, KEPT, NEWEST_VALUES = range(10)
 DECAY_COLUMN, HALF_LIFE, OF_VALUES, DECAY, DECAY_BASE = range(5)  # fields of decays[j]; the latter two are offsets
 LATENESS, ANSWER_LATENESS, HORIZON, ENDLESS, SWEEP, EXACT, FAR, ASIDE = range(8)  # fields of terms
-EVENTS_KEPT, MOVES, RATIOS, RUNS_MORE = range(8, 12)
+EVENTS_KEPT, MOVES, RATIOS, RUNS_MORE, PACKED = range(8, 13)
 
 HIGH, LOW, LOWEST, LOSSY, SINCE = range(5)         # fields of a running sum; SINCE for squares only
 SUM_FIELDS = 4                                     # of any other; of a trend there are three in a row
@@ -82,6 +83,7 @@ class Work(NamedTuple):
     aside: np.ndarray    # int64[edges] rows set aside after each edge: of keys that have some
     merged: np.ndarray   # int64[ranges] whether the scratch row of a range is up to date, see beside.py
     hidden: np.ndarray   # float64[H] the hidden operands last computed
+    open: np.ndarray     # int64[1] the slot whose packed chunk is open, see packed.py; -1 = none
 
 
 class Layout(NamedTuple):
@@ -167,11 +169,13 @@ def layout_of(plan: FoldPlan) -> Layout:
         if row[AGG] in TALLIED:
             row[ONE] = tallies.index(tuple(row[:ONE]))
     aggs, events_kept = {f.agg for f in plan.computed}, max((f.events for f in windows), default=0)
+    runs_more = bool(decays) or Agg.TREND in aggs
+    packed = 0 if runs_more else PACKED_ROWS  # what these keep of a row takes too long to make anew
     terms = [
         plan.lateness_ms, plan.answer_lateness_ms, horizon, any(_is_endless(f) for f in windows), plan.sweep_ms,
         MAX_CLOCK if events_kept else plan.exact_events,  # a pane cannot be split where n events begin
-        FAR_ROWS if aggs <= ORDER_FREE and not events_kept else MAX_CLOCK, ASIDE_ROWS,
-        events_kept, bool(aggs & MOVING), Agg.RATIO in aggs, bool(decays) or Agg.TREND in aggs,
+        max(FAR_ROWS, packed) if aggs <= ORDER_FREE and not events_kept else MAX_CLOCK, ASIDE_ROWS,
+        events_kept, bool(aggs & MOVING), Agg.RATIO in aggs, runs_more, packed,
     ]
     return Layout(
         Plan(np.array(edges, np.int64), np.array(rows, np.int64).reshape(-1, OTHER + 1),
@@ -200,4 +204,5 @@ def work_for(layout: Layout, features: int) -> Work:
     return Work(np.zeros(plan.edges.size, np.int64), np.zeros((rows, LONGEST)), np.zeros(rows, np.int64),
                 np.zeros(S1_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64), np.zeros(N_DIGITS, np.int64),
                 np.zeros(features), np.zeros(1, np.int64), *(np.zeros(plan.edges.size, np.int64) for _ in range(2)),
-                np.zeros(layout.ranges, np.int64), np.zeros(len(plan.features) - features))
+                np.zeros(layout.ranges, np.int64), np.zeros(len(plan.features) - features),
+                np.full(1, ABSENT))

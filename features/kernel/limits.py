@@ -9,6 +9,8 @@ MIN_MAGNITUDE = 2.0**-400  # below it (but not 0) the error term of a square und
 MAX_INTEGER = 2**53      # integers beyond it have no exact float64; such input counts as non-finite
 
 CHUNK_MIN = 4            # events in a key's first chunk: most keys stay this small (Zipf), and a size is a power of two
+PACKED_ROWS = 32         # a chunk of so few rows keeps times and values only: 16 bytes a row, not 60 or 110
+GENTLY = 65_536          # rows from which on an array grows by an eighth, not by doubling: what is unused is memory
 FAN_OUT_BITS = 4         # minima per 16 rows, 16 of those, 16 of those: a window of 100,000 reads some 100 numbers
 LEVELS = 3               # of minima; a window of 10,000,000 reads 2,500 numbers
 POOL_MIN = 1024          # rows of pool to begin with: 100 kB, a whole number of blocks

@@ -9,7 +9,6 @@ asks for, with their times, so that two of them merge. (The newest are shifted a
 
 import numpy as np
 
-from headrace.features.kernel.arena import running
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.layout import (
     BASE_COUNT,
@@ -22,6 +21,7 @@ from headrace.features.kernel.layout import (
     NEWEST_VALUES,
     VALUE,
 )
+from headrace.features.kernel.rows import running
 
 
 @leaf

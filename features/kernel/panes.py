@@ -15,15 +15,7 @@ rows of ``pane_base`` and ``pane_parts``: 2 p is its own, 2 p + 1 sums it up wit
 ends among the retained events needs one row, as a lifetime does. The first rows are scratch, see ``beside.py``.
 """
 
-from headrace.features.kernel.arena import (
-    NEED,
-    NEWEST,
-    OLDEST,
-    PANE_BUMP,
-    PANE_FREE,
-    PANE_SPARE,
-    Arena,
-)
+from headrace.features.kernel.arena import NEED, NEWEST, OLDEST, PANE_BUMP, PANE_FREE, PANE_SPARE, Arena
 from headrace.features.kernel.base import absorb, absorb_merged, clear, stage_merged, stage_sums
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.layout import Plan, Work
@@ -35,7 +27,8 @@ FIRST, LAST, OLDER, NEWER = range(4)  # fields of spans[pane]
 def in_panes(arena: Arena) -> Arena:
     """The arena with rows of panes where it has those of keys: what reads or adds to a base then does so to a pane."""
     return Arena(arena.slots, arena.ts, arena.cells, arena.minima, arena.control, arena.pane_base, arena.pane_parts,
-                 arena.due, arena.least, arena.spans, arena.pane_base, arena.pane_parts, arena.words, arena.heap)
+                 arena.due, arena.least, arena.spans, arena.pane_base, arena.pane_parts, arena.words, arena.heap,
+                 arena.packed_ts, arena.packed, arena.packing)
 
 
 @inner

@@ -6,9 +6,10 @@ a depth.
 
 import numpy as np
 
-from headrace.features.kernel.arena import DONE, START, TALLIES, WORDS_TOO_FEW, Arena
+from headrace.features.kernel.arena import DONE, TALLIES, WORDS_TOO_FEW, Arena
 from headrace.features.kernel.compiled import inner
-from headrace.features.kernel.layout import AGG, COLUMN, VALUE, Plan
+from headrace.features.kernel.layout import AGG, COLUMN, VALUE, Plan, Work
+from headrace.features.kernel.packed import first_row, open_chunk
 from headrace.features.kernel.tables import (
     AT,
     DISTINCT,
@@ -52,7 +53,7 @@ def saved_buckets(words: np.ndarray, t: int, out: np.ndarray, i: int, slot: int,
 
 
 @inner
-def saved(plan: Plan, arena: Arena, known: int, out: np.ndarray) -> int:
+def saved(plan: Plan, arena: Arena, work: Work, known: int, out: np.ndarray) -> int:
     """Write the rows of all keys below ``known``; returns how many there are, beyond those of ``out`` not written."""
     words, i = arena.words, np.int64(0)
     for slot in range(known):
@@ -60,8 +61,9 @@ def saved(plan: Plan, arena: Arena, known: int, out: np.ndarray) -> int:
             t, kind, endless = arena.slots[slot, TALLIES + k], plan.tallies[k, AGG], is_endless(plan, k)
             if t == 0 or not endless:
                 continue
+            open_chunk(plan, arena, work, slot)
             value = plan.columns[plan.tallies[k, COLUMN], VALUE]
-            reach(words, arena.heap, t, kind, endless, arena.cells, arena.slots[slot, START], value,
+            reach(words, arena.heap, t, kind, endless, arena.cells, first_row(plan, arena, slot), value,
                   words[t + LOW], words[t + LOW])
             if kind == QUANTILE:
                 i = saved_buckets(words, t, out, i, slot, k)

@@ -17,7 +17,6 @@ import math
 
 import numpy as np
 
-from headrace.features.kernel.arena import Arena, running
 from headrace.features.kernel.compiled import inner
 from headrace.features.kernel.exact import SCALE, UNIT, clear, deposit, root
 from headrace.features.kernel.expansions import divide, two_product, two_sum
@@ -37,25 +36,23 @@ from headrace.features.kernel.layout import (
     SQUARES,
     SUMS,
     VALUE,
-    Plan,
-    Work,
 )
+from headrace.features.kernel.rows import running
 
 U = 2.0**-104
 FAR = 2.0**-300  # roots below it are left to the integers: products of their parts may underflow
 
 
 @inner
-def approximate(arena: Arena, slot: int, part: int, start: int, low: int, high: int, at: int):
+def approximate(cells: np.ndarray, parts: np.ndarray, slot: int, part: int, start: int, low: int, high: int, at: int):
     """Sum between two rows, plus expansion ``part`` of the base unless ABSENT: high, low, lossy additions."""
-    cells = arena.cells
     sum_high, rest = two_sum(running(cells, start, high, at + HIGH), -running(cells, start, low, at + HIGH))
     rest += running(cells, start, high, at + LOW) - running(cells, start, low, at + LOW)
     lossy = running(cells, start, high, at + LOSSY) - running(cells, start, low, at + LOSSY)
     if part >= 0:
-        for i in range(arena.parts.shape[2] - 1, -1, -1):
-            if arena.parts[slot, part, i] != 0.0:
-                sum_high, more = two_sum(sum_high, arena.parts[slot, part, i])
+        for i in range(parts.shape[2] - 1, -1, -1):
+            if parts[slot, part, i] != 0.0:
+                sum_high, more = two_sum(sum_high, parts[slot, part, i])
                 rest += more
                 lossy += 1.0
     sum_high, rest = two_sum(sum_high, rest)
@@ -86,11 +83,11 @@ def quick(n: float, s1: float, s1_rest: float, s1_off: float, s2: float, s2_rest
 
 
 @inner
-def deposit_running(digits: np.ndarray, arena: Arena, start: int, low: int, high: int, at: int, scale: float,
+def deposit_running(digits: np.ndarray, cells: np.ndarray, start: int, low: int, high: int, at: int, scale: float,
                     unit: int) -> None:
     """Add to ``digits`` what a running sum at offset ``at`` has gained between two rows."""
-    deposit(digits, running(arena.cells, start, high, at) * scale, unit)
-    deposit(digits, -running(arena.cells, start, low, at) * scale, unit)
+    deposit(digits, running(cells, start, high, at) * scale, unit)
+    deposit(digits, -running(cells, start, low, at) * scale, unit)
 
 
 @inner
@@ -106,52 +103,53 @@ def deposit_values(s1: np.ndarray, s2: np.ndarray, cells: np.ndarray, value: int
 
 
 @inner
-def all_equal(arena: Arena, slot: int, base: int, endless: bool, start: int, low: int, high: int, value: int,
-              squares: int) -> bool:
-    """Whether the values of rows [low, high), and of the base at offset ``base`` if ``endless``, are one number."""
-    cells = arena.cells
+def all_equal(cells: np.ndarray, base: np.ndarray, at: int, endless: bool, start: int, low: int, high: int,
+              value: int, squares: int) -> bool:
+    """Whether the values of rows [low, high), and of the base from ``base[at]`` on if ``endless``, are one number."""
     first = start + int(running(cells, start, high, squares + SINCE)) - 1
     if first > low and running(cells, start, first, value + 1) != running(cells, start, low, value + 1):
         return False
-    if not endless or arena.base[slot, base + BASE_PRESENT] == 0.0:
+    if not endless or base[at + BASE_PRESENT] == 0.0:
         return True
-    x = arena.base[slot, base + BASE_MIN]
-    return x == arena.base[slot, base + BASE_MAX] and (first < start or cells[first, value] == x)
+    x = base[at + BASE_MIN]
+    return x == base[at + BASE_MAX] and (first < start or cells[first, value] == x)
 
 
 @inner
-def std(plan: Plan, arena: Arena, work: Work, slot: int, c: int, endless: bool, start: int, low: int, high: int,
-        n: float) -> float:
-    """Std of the n >= 2 values of column ``c`` in rows [low, high), and in the base if ``endless``."""
-    at, squares, value = plan.columns[c, SUMS], plan.columns[c, SQUARES], plan.columns[c, VALUE]
-    part = plan.columns[c, PARTS] if endless else ABSENT
+def std(columns: np.ndarray, base: np.ndarray, parts: np.ndarray, cells: np.ndarray, s1: np.ndarray, s2: np.ndarray,
+        product: np.ndarray, slot: int, c: int, endless: bool, start: int, low: int, high: int, n: float) -> float:
+    """Std of the n >= 2 values of column ``c`` in rows [low, high), and in the base if ``endless``.
+
+    ``s1``, ``s2`` and ``product`` are the digit arrays of ``exact.py``.
+    """
+    at, squares, value = columns[c, SUMS], columns[c, SQUARES], columns[c, VALUE]
+    part = columns[c, PARTS] if endless else ABSENT
     part_squares = part + 1 if endless else ABSENT
-    a, a_rest, a_lossy = approximate(arena, slot, part, start, low, high, at)
-    b, b_rest, b_lossy = approximate(arena, slot, part_squares, start, low, high, squares)
-    present, sum_of_squares = running(arena.cells, start, high, value + 1), running(arena.cells, start, high, squares)
+    a, a_rest, a_lossy = approximate(cells, parts, slot, part, start, low, high, at)
+    b, b_rest, b_lossy = approximate(cells, parts, slot, part_squares, start, low, high, squares)
+    present, sum_of_squares = running(cells, start, high, value + 1), running(cells, start, high, squares)
     if endless:
-        present += arena.base[slot, BASE_COUNT + BASE_FIELDS * c + BASE_PRESENT]
+        present += base[slot, BASE_COUNT + BASE_FIELDS * c + BASE_PRESENT]
         sum_of_squares = b
     b_off = (b_lossy + 8.0) * U * sum_of_squares
     a_off = (a_lossy + 8.0) * U * math.sqrt(present) * math.sqrt(sum_of_squares)
     y = quick(n, a * SCALE, a_rest * SCALE, a_off, b, b_rest, b_off)
     if y == y:
         return y / SCALE
-    if all_equal(arena, slot, BASE_COUNT + BASE_FIELDS * c, endless, start, low, high, value, squares):
+    if all_equal(cells, base[slot], BASE_COUNT + BASE_FIELDS * c, endless, start, low, high, value, squares):
         return 0.0
-    s1, s2 = work.s1, work.s2
     clear(s1)
     clear(s2)
     if endless:
-        for i in range(arena.parts.shape[2]):
-            deposit(s1, arena.parts[slot, part, i] * SCALE, UNIT)
-            deposit(s2, arena.parts[slot, part_squares, i], 2 * UNIT)
-    lossy = (running(arena.cells, start, high, at + LOSSY) - running(arena.cells, start, low, at + LOSSY)
-             + running(arena.cells, start, high, squares + LOSSY) - running(arena.cells, start, low, squares + LOSSY))
+        for i in range(parts.shape[2]):
+            deposit(s1, parts[slot, part, i] * SCALE, UNIT)
+            deposit(s2, parts[slot, part_squares, i], 2 * UNIT)
+    lossy = (running(cells, start, high, at + LOSSY) - running(cells, start, low, at + LOSSY)
+             + running(cells, start, high, squares + LOSSY) - running(cells, start, low, squares + LOSSY))
     if lossy == 0.0:
         for term in (HIGH, LOW, LOWEST):
-            deposit_running(s1, arena, start, low, high, at + term, SCALE, UNIT)
-            deposit_running(s2, arena, start, low, high, squares + term, 1.0, 2 * UNIT)
+            deposit_running(s1, cells, start, low, high, at + term, SCALE, UNIT)
+            deposit_running(s2, cells, start, low, high, squares + term, 1.0, 2 * UNIT)
     else:
-        deposit_values(s1, s2, arena.cells, value, low, high)
-    return root(np.int64(n), s1, s2, work.product) / SCALE
+        deposit_values(s1, s2, cells, value, low, high)
+    return root(np.int64(n), s1, s2, product) / SCALE

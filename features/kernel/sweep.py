@@ -29,7 +29,6 @@ from headrace.features.kernel.arena import (
     LENGTH,
     SEQ,
     SHOWN,
-    START,
     STREAM_TIME,
     SWEPT_FULL,
     WORDS_TOO_FEW,
@@ -41,6 +40,7 @@ from headrace.features.kernel.folded import Swept
 from headrace.features.kernel.layout import MOVES, SWEEP, Plan, Work
 from headrace.features.kernel.limits import AGE_SHIFT, DUE_BITS, MAX_CLOCK
 from headrace.features.kernel.newer import moves
+from headrace.features.kernel.packed import first_row
 from headrace.features.kernel.panes import LAST
 from headrace.features.kernel.windows import evaluate
 
@@ -51,7 +51,7 @@ def book(plan: Plan, arena: Arena, work: Work, slot: int, row: np.ndarray, passe
     step = plan.terms[SWEEP]
     if step == 0:
         return
-    end = arena.slots[slot, START] + arena.slots[slot, LENGTH]
+    end = first_row(plan, arena, slot) + arena.slots[slot, LENGTH]
     end_aside = arena.slots[slot, ASIDE_START] + arena.slots[slot, ASIDE_LENGTH]
     due, more = MAX_CLOCK, has_tail(arena, slot)
     for e in range(plan.edges.size):

@@ -18,7 +18,7 @@ is replaced by a larger one; if the pool has no room for it nothing changes and 
 
 import numpy as np
 
-from headrace.features.kernel.arena import release, room_for, take
+from headrace.features.kernel.chunks import release, room_for, take
 from headrace.features.kernel.codes import is_sampled, mixed
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.limits import DISTINCT_CAP, TABLE_MIN

@@ -14,20 +14,12 @@ before it. So there are about 16 ln(oldest / youngest) panes: widths grow with a
   base if a feature has no window.
 """
 
-from headrace.features.kernel.arena import (
-    DONE,
-    LENGTH,
-    NEWEST,
-    OLDEST,
-    PARTS_TOO_NARROW,
-    START,
-    Arena,
-    rows_until,
-)
+from headrace.features.kernel.arena import DONE, LENGTH, NEWEST, OLDEST, PARTS_TOO_NARROW, Arena
 from headrace.features.kernel.base import absorb_merged, stage_merged
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.layout import ENDLESS, EXACT, Plan, Work
 from headrace.features.kernel.limits import TAIL_BITS
+from headrace.features.kernel.packed import first_row
 from headrace.features.kernel.panes import (
     FIRST,
     LAST,
@@ -39,6 +31,7 @@ from headrace.features.kernel.panes import (
     sum_up,
     take_pane,
 )
+from headrace.features.kernel.rows import rows_until
 
 
 @leaf
@@ -71,7 +64,7 @@ def is_old(arena: Arena, slot: int, event_time: int) -> bool:
 @leaf
 def older_half(plan: Plan, arena: Arena, slot: int, kept: int) -> int:
     """The end of the rows from ``kept`` on that become panes; ``kept`` if there is room for one more event."""
-    end = arena.slots[slot, START] + arena.slots[slot, LENGTH]
+    end = first_row(plan, arena, slot) + arena.slots[slot, LENGTH]
     if end - kept < plan.terms[EXACT]:
         return kept
     return rows_until(arena.ts, kept, end, arena.ts[kept + plan.terms[EXACT] // 2 - 1])
@@ -105,7 +98,7 @@ def panes_for(arena: Arena, slot: int, begin: int, end: int, stream_time: int) -
 @inner
 def cut(plan: Plan, arena: Arena, work: Work, slot: int, begin: int, end: int, stream_time: int) -> None:
     """Make panes of rows [begin, end), which stay where they are."""
-    spans, ts, start = arena.spans, arena.ts, arena.slots[slot, START]
+    spans, ts, start = arena.spans, arena.ts, first_row(plan, arena, slot)
     pane = arena.slots[slot, NEWEST]
     while begin < end:
         until = begin

@@ -19,11 +19,13 @@ A window's tally is derived: no snapshot has it. That of a lifetime counts the e
 
 import numpy as np
 
-from headrace.features.kernel.arena import HEADER, START, TALLIES, Arena, release, room_for
+from headrace.features.kernel.arena import HEADER, TALLIES, Arena
+from headrace.features.kernel.chunks import release, room_for
 from headrace.features.kernel.codes import bucket_of, code_of, is_sampled, middle_of, value_of
 from headrace.features.kernel.compiled import inner, leaf
 from headrace.features.kernel.layout import AGG, COLUMN, EVENTS, LOWER, ONE, UPPER, VALUE, Plan
 from headrace.features.kernel.limits import DISTINCT_CAP, TALLY_ROWS
+from headrace.features.kernel.packed import first_row
 from headrace.features.kernel.scanned import distinct_of, most_frequent_of, value_of_rank
 from headrace.features.kernel.tables import (
     AT,
@@ -113,7 +115,7 @@ def opened(arena: Arena, slot: int, k: int) -> int:
 @inner
 def follow(plan: Plan, arena: Arena, slot: int, k: int, at: np.ndarray) -> bool:
     """Bring tally ``k`` of ``slot`` to its window, ``at`` being the rows after each edge; False: no room."""
-    lower, start, events = plan.tallies[k, LOWER], arena.slots[slot, START], plan.tallies[k, EVENTS]
+    lower, start, events = plan.tallies[k, LOWER], first_row(plan, arena, slot), plan.tallies[k, EVENTS]
     high = at[plan.tallies[k, UPPER]] - start
     low = max(0, high - events) if events > 0 else 0 if lower < 0 else at[lower] - start
     words, heap, kind, endless = arena.words, arena.heap, plan.tallies[k, AGG], is_endless(plan, k)
@@ -136,13 +138,13 @@ def follow(plan: Plan, arena: Arena, slot: int, k: int, at: np.ndarray) -> bool:
             empty(words, heap, t, kind)
             words[t + LOW] = words[t + HIGH] = low
     value = plan.columns[plan.tallies[k, COLUMN], VALUE]
-    return reach(words, heap, t, kind, endless, arena.cells, arena.slots[slot, START], value, low, high)
+    return reach(words, heap, t, kind, endless, arena.cells, first_row(plan, arena, slot), value, low, high)
 
 
 @inner
 def let_go(plan: Plan, arena: Arena, slot: int, rows: int) -> bool:
     """The first ``rows`` rows of the chunk will be evicted: into the tallies of lifetimes, out of the others."""
-    words, heap, start = arena.words, arena.heap, arena.slots[slot, START]
+    words, heap, start = arena.words, arena.heap, first_row(plan, arena, slot)
     for k in range(plan.tallies.shape[0] if rows > 0 else 0):
         kind, endless, t = plan.tallies[k, AGG], is_endless(plan, k), arena.slots[slot, TALLIES + k]
         value = plan.columns[plan.tallies[k, COLUMN], VALUE]
@@ -177,7 +179,7 @@ def slip_in(plan: Plan, arena: Arena, slot: int, row: int, values: np.ndarray) -
     With the origin one less, what moves up keeps its place; what does not move up is now one before the place noted,
     which therefore is later than the right one, as it may be. If there is no room the rows from there on are taken out.
     """
-    words, heap, start = arena.words, arena.heap, arena.slots[slot, START]
+    words, heap, start = arena.words, arena.heap, first_row(plan, arena, slot)
     for k in range(plan.tallies.shape[0]):
         t, kind, endless = arena.slots[slot, TALLIES + k], plan.tallies[k, AGG], is_endless(plan, k)
         if t == 0 or row >= words[t + HIGH]:

@@ -17,11 +17,12 @@ import math
 
 import numpy as np
 
-from headrace.features.kernel.arena import OF_T, OF_T_SQUARE, OF_T_X, OF_X, Arena, run_on, summand
+from headrace.features.kernel.arena import Arena
 from headrace.features.kernel.base import place_of_sum, sum_into
 from headrace.features.kernel.compiled import inner
 from headrace.features.kernel.expansions import compress, grow, two_product, two_sum
 from headrace.features.kernel.layout import ABSENT, SUM_FIELDS, VALUE, Plan, Work
+from headrace.features.kernel.rows import OF_T, OF_T_SQUARE, OF_T_X, OF_X, run_on, summand
 
 HOUR = 3_600_000.0
 OFF = 2.0**-98

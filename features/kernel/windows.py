@@ -17,7 +17,7 @@ aside what ``beside.py`` finds there:
 
 import numpy as np
 
-from headrace.features.kernel.arena import LENGTH, OF_X, START, Arena, rows_until, running
+from headrace.features.kernel.arena import LENGTH, Arena
 from headrace.features.kernel.base import sum_into
 from headrace.features.kernel.beside import beside, has_tail, seek
 from headrace.features.kernel.compiled import inner, leaf
@@ -42,6 +42,7 @@ from headrace.features.kernel.layout import (
     LOWEST,
     ONE,
     OTHER,
+    PACKED,
     PARTS,
     RATIOS,
     SUMS,
@@ -53,7 +54,9 @@ from headrace.features.kernel.layout import (
 from headrace.features.kernel.limits import FAN_OUT_BITS, LEVELS
 from headrace.features.kernel.newer import newer, ratio
 from headrace.features.kernel.ordered import last
+from headrace.features.kernel.packed import first_row, open_chunk
 from headrace.features.kernel.panes import in_panes
+from headrace.features.kernel.rows import OF_X, rows_until, running
 from headrace.features.kernel.spread import std
 from headrace.features.kernel.tables import DISTINCT
 from headrace.features.kernel.tally import follow, tallied
@@ -88,24 +91,25 @@ def total(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, start: int
 
 
 @leaf
-def least_of(arena: Arena, value: int, sign: float, j: int, bits: int, low: int, high: int, best: float) -> float:
+def least_of(cells: np.ndarray, minima: np.ndarray, value: int, sign: float, j: int, bits: int, low: int, high: int,
+             best: float) -> float:
     """Smallest of ``best`` and rows [low, high), whole blocks of 2**bits rows."""
     if bits == 0:
         for row in range(low, high):
-            x = sign * arena.cells[row, value]
+            x = sign * cells[row, value]
             if x < best:  # never true of a null
                 best = x
     else:
         at = j + 2 * (bits // FAN_OUT_BITS - 1)
         for block in range(low >> bits, high >> bits):
-            x = arena.minima[block, at]
+            x = minima[block, at]
             if x < best:
                 best = x
     return best
 
 
 @inner
-def least(arena: Arena, value: int, sign: float, j: int, low: int, high: int) -> float:
+def least(cells: np.ndarray, minima: np.ndarray, value: int, sign: float, j: int, low: int, high: int) -> float:
     """Smallest ``sign * x`` of rows [low, high) (inf if none); ``j`` is its place in the first level of minima."""
     best, bits = np.inf, 0
     while bits < LEVELS * FAN_OUT_BITS:  # up: single rows, blocks, blocks of blocks, to where a larger one begins
@@ -113,11 +117,11 @@ def least(arena: Arena, value: int, sign: float, j: int, low: int, high: int) ->
         border = (low + larger - 1) & -larger
         if border + larger > high:
             break
-        best = least_of(arena, value, sign, j, bits, low, border, best)
+        best = least_of(cells, minima, value, sign, j, bits, low, border, best)
         low, bits = border, bits + FAN_OUT_BITS
     while low < high:                    # and down again
         border = low + ((high - low) >> bits << bits)
-        best = least_of(arena, value, sign, j, bits, low, border, best)
+        best = least_of(cells, minima, value, sign, j, bits, low, border, best)
         low, bits = border, bits - FAN_OUT_BITS
     return best
 
@@ -126,7 +130,11 @@ def least(arena: Arena, value: int, sign: float, j: int, low: int, high: int) ->
 def extreme(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, largest: bool, low: int, high: int) -> float:
     """Min or max of column ``c``; NaN if there is no value."""
     sign, j, field = (-1.0, 1, BASE_MAX) if largest else (1.0, 0, BASE_MIN)
-    best = least(arena, plan.columns[c, VALUE], sign, plan.columns[c, EXTREMES] + j, low, high)
+    value, place = plan.columns[c, VALUE], plan.columns[c, EXTREMES] + j
+    if high <= plan.terms[PACKED]:  # an open chunk, see packed.py
+        best = least_of(arena.cells, arena.minima, value, sign, place, 0, low, high, np.inf)
+    else:
+        best = least(arena.cells, arena.minima, value, sign, place, low, high)
     if endless:
         best = min(best, sign * arena.base[slot, BASE_COUNT + BASE_FIELDS * c + field])
     return np.nan if best == np.inf else sign * best
@@ -156,7 +164,8 @@ def feature(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int,
             return arena.base[slot, base + BASE_LAST]
         return arena.cells[row, value] if row >= 0 else np.nan
     if agg == STD:
-        return std(plan, arena, work, slot, c, endless, start, low, high, n) if n >= 2 else np.nan
+        return np.nan if n < 2 else std(plan.columns, arena.base, arena.parts, arena.cells, work.s1, work.s2,
+                                        work.product, slot, c, endless, start, low, high, n)
     if agg >= DISTINCT:
         return tallied(plan, arena, slot, f, start, low, high, n) if n > 0.0 else 0.0 if agg == DISTINCT else np.nan
     return np.nan if n == 0 and agg < DECAYED_COUNT else newer(
@@ -166,7 +175,8 @@ def feature(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int,
 @inner
 def evaluate(plan: Plan, arena: Arena, work: Work, slot: int, at: int, out: np.ndarray) -> bool:
     """All features of ``slot`` as of time ``at`` (ms), into ``out`` float64[F]; False if its tallies lack room."""
-    start = arena.slots[slot, START]
+    open_chunk(plan, arena, work, slot)
+    start = first_row(plan, arena, slot)
     high = start + arena.slots[slot, LENGTH]
     for e in range(plan.edges.size):  # ascending distances, so each search ends where the one before began
         high = rows_until(arena.ts, start, high, at - plan.edges[e])
