@@ -23,7 +23,7 @@ from headrace.features.kernel.arena import (
 from headrace.features.kernel.aside import is_far, merge_aside, room_aside, set_aside
 from headrace.features.kernel.base import absorb, stage_sums
 from headrace.features.kernel.chunks import release, room_for, size_for, take
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.layout import ENDLESS, EVENTS_KEPT, EXACT, HORIZON, PACKED, RUNS_MORE, Plan, Work
 from headrace.features.kernel.limits import FAN_OUT_BITS
 from headrace.features.kernel.newer import run_more
@@ -71,7 +71,7 @@ def make_room(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int)
     return DONE
 
 
-@inner
+@once
 def move(plan: Plan, arena: Arena, work: Work, slot: int, kept: int, wanted: int) -> None:
     """Rows from ``kept`` on go on in a chunk of ``wanted`` rows, which can be taken; what was before them is gone."""
     state, start, packed = arena.slots[slot], first_row(plan, arena, slot), plan.terms[PACKED]
@@ -108,7 +108,7 @@ def rebuild(plan: Plan, arena: Arena, slot: int) -> None:
             mark_from(plan.columns, arena, start, end)
 
 
-@leaf
+@once
 def insert(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndarray) -> None:
     """Put an event behind all of the same time or before; there is room."""
     columns, ts, start = plan.columns, arena.ts, first_row(plan, arena, slot)
@@ -140,7 +140,7 @@ def has_minima(plan: Plan, arena: Arena, slot: int) -> bool:
     return arena.slots[slot, SIZE] > max(plan.terms[PACKED], (1 << FAN_OUT_BITS) - 1)
 
 
-@leaf
+@once
 def is_full(plan: Plan, arena: Arena, slot: int, stream_time: int) -> bool:
     """Whether the next event needs ``make_room``: its chunk is full, or too many events are kept one by one."""
     state, horizon = arena.slots[slot], stream_time - plan.terms[HORIZON]
@@ -171,7 +171,7 @@ def accept_old(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int,
     return DONE
 
 
-@leaf
+@once
 def accept(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int, values: np.ndarray) -> int:
     """Accept an event that is not late. Unless DONE, nothing has changed and the call can be repeated."""
     state = arena.slots[slot]

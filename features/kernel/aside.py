@@ -15,20 +15,20 @@ import numpy as np
 
 from headrace.features.kernel.arena import ASIDE_LENGTH, ASIDE_START, DONE, LENGTH, POOL_TOO_SMALL, SIZE, START, Arena
 from headrace.features.kernel.chunks import release, room_for, take
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, once
 from headrace.features.kernel.layout import ASIDE, FAR, Plan
 from headrace.features.kernel.limits import FAN_OUT_BITS
 from headrace.features.kernel.rows import copy_row, mark_from, rows_until, run_from, write_row
 
 
-@leaf
+@once
 def is_far(plan: Plan, arena: Arena, slot: int, event_time: int) -> bool:
     """Whether an event belongs so far before the last one that it is set aside."""
     far = arena.slots[slot, LENGTH] - plan.terms[FAR]
     return far > 0 and event_time < arena.ts[arena.slots[slot, START] + far - 1]
 
 
-@inner
+@once
 def room_aside(plan: Plan, arena: Arena, slot: int) -> int:
     """See to a free row aside. Unless DONE, nothing has changed."""
     state = arena.slots[slot]
@@ -41,7 +41,7 @@ def room_aside(plan: Plan, arena: Arena, slot: int) -> int:
     return DONE
 
 
-@inner
+@once
 def set_aside(plan: Plan, arena: Arena, slot: int, event_time: int, values: np.ndarray) -> None:
     """Put an event aside, behind those of the same time or before; there is room."""
     columns, start = plan.columns, arena.slots[slot, ASIDE_START]

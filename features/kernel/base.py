@@ -13,7 +13,7 @@ doubles than there are: ``stage_sums`` touches only scratch memory, ``absorb`` t
 import numpy as np
 
 from headrace.features.kernel.arena import NEED, Arena
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.decay import absorb_decays, merge_decays
 from headrace.features.kernel.expansions import compress, grow
 from headrace.features.kernel.layout import (
@@ -91,7 +91,7 @@ def sum_into(arena: Arena, slot: int, part: int, kind: int, at: int, value: int,
     return n
 
 
-@inner
+@once
 def stage_sum(arena: Arena, work: Work, slot: int, part: int, kind: int, at: int, value: int, start: int, begin: int,
               end: int) -> None:
     """Exact sum ``part`` with rows [begin, end) added, in ``work.terms[part]``."""

@@ -7,7 +7,7 @@ panes from one on serves as it is; anything else is added up in the scratch row 
 
 from headrace.features.kernel.arena import ASIDE_LENGTH, ASIDE_START, NEWEST, OLDEST, Arena
 from headrace.features.kernel.base import absorb_merged, clear, stage_merged
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.layout import LOWER, RANGE, UPPER, Plan, Work
 from headrace.features.kernel.panes import LAST, NEWER, OLDER, add_row, add_rows, in_panes
 from headrace.features.kernel.rows import rows_until
@@ -59,7 +59,7 @@ def beside(plan: Plan, arena: Arena, work: Work, slot: int, f: int) -> int:
     return scratch
 
 
-@inner
+@once
 def add_panes(plan: Plan, arena: Arena, work: Work, scratch: int, first: int, until: int) -> None:
     """Add the panes from ``first`` to before ``until`` (0 = all)."""
     if until == 0 and first > 0:

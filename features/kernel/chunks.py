@@ -8,7 +8,7 @@ out.
 import numpy as np
 
 from headrace.features.kernel.arena import BUMP, NEED, NOTHING
-from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.compiled import inner, once
 from headrace.features.kernel.limits import CHUNK_MIN
 
 
@@ -52,7 +52,7 @@ def take(links: np.ndarray, control: np.ndarray, size: int) -> int:
     return control[BUMP] - size
 
 
-@inner
+@once
 def size_for(live: int, size: int, packed: int) -> int:
     """Size of the chunk in which ``live`` of ``size`` rows go on, ``packed`` being the largest that is packed.
 

@@ -20,6 +20,10 @@ aside = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forcein
 
 leaf = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 
+# Called at one place: becomes a part of its caller before types are known, and is not compiled by itself. Every
+# function that is compiled has all that it calls optimised again, so the fewer there are the better.
+once = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always")
+
 
 def source_digest() -> int:
     """A number >= 0 that changes with the sources of the kernel."""

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.expansions import add, two_sum
 from headrace.features.kernel.layout import (
     DECAY,
@@ -86,7 +86,7 @@ def plus_value(decay: np.ndarray, t: int, x: float, row: np.ndarray, at: int) ->
     plus(term * x if decay[OF_VALUES] else term, 0.0, 0.0, float(index), row, at)
 
 
-@inner
+@once
 def run_decay(decay: np.ndarray, value: int, ts: np.ndarray, cells: np.ndarray, start: int, begin: int,
               end: int) -> None:
     """Recompute a decayed sum of rows [begin, end) of the chunk at ``start``; ``value`` is its column's offset."""
@@ -122,14 +122,14 @@ def settled(total: float, by: int) -> float:
     return total if abs(total) >= LEAST_DECAYED else 0.0
 
 
-@inner
+@once
 def seen_from(total: float, since: int, half_life: int, at: int) -> float:
     """A decayed sum seen from index ``since``, seen from time ``at``."""
     index, fraction = _half_lives(at, half_life)
     return settled(total, index - since) / _power(fraction)
 
 
-@inner
+@once
 def absorb_decays(columns: np.ndarray, decays: np.ndarray, ts: np.ndarray, cells: np.ndarray, base: np.ndarray,
                   begin: int, end: int) -> None:
     """Add rows [begin, end) to the decayed sums of ``base``."""
@@ -140,7 +140,7 @@ def absorb_decays(columns: np.ndarray, decays: np.ndarray, ts: np.ndarray, cells
                 plus_value(decays[j], ts[row], cells[row, value], base, decays[j, DECAY_BASE])
 
 
-@inner
+@once
 def merge_decays(decays: np.ndarray, base: np.ndarray, other: np.ndarray) -> None:
     """Add the decayed sums of another row."""
     for j in range(decays.shape[0]):

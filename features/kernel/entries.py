@@ -14,7 +14,7 @@ from numba import njit
 from headrace.features.kernel.accept import accept, rebuild
 from headrace.features.kernel.arena import DONE, SEQ, SHOWN, STREAM_TIME, WORDS_TOO_FEW
 from headrace.features.kernel.aside import merge_aside
-from headrace.features.kernel.compiled import inner, source_digest
+from headrace.features.kernel.compiled import once, source_digest
 from headrace.features.kernel.folded import QUERY, UPDATE
 from headrace.features.kernel.layout import ANSWER_LATENESS, LATENESS, SWEEP
 from headrace.features.kernel.packed import is_packed
@@ -24,7 +24,7 @@ from headrace.features.kernel.sweep import book, catch_up, catch_up_all
 from headrace.features.kernel.windows import evaluate
 
 
-@inner
+@once
 def _copy(rows: np.ndarray, answers: np.ndarray, i: int) -> None:
     for f in range(rows.shape[1]):
         answers[i, f] = rows[i, f]
@@ -32,14 +32,20 @@ def _copy(rows: np.ndarray, answers: np.ndarray, i: int) -> None:
 
 @functools.cache
 def entries():
-    """The compiled functions run, sweep, settle, save, load: looked up on disk under a digest of their sources."""
+    """The compiled functions run, settle, save, load: looked up on disk under a digest of their sources."""
     digest = source_digest()
 
     @njit(cache=True, _nrt=False)
-    def run(begin, slot, event_time, flags, values, passed, plan, arena, work, out, swept):
-        """Fold records from ``begin`` on; returns (status, record it stopped before)."""
+    def run(begin, slot, event_time, flags, values, passed, known, until, plan, arena, work, out, swept):
+        """Fold records from ``begin`` on; returns (status, record it stopped before).
+
+        Without records: sweep keys below ``known`` up to ``until`` from block ``begin`` on; (status, block it stopped
+        in). It is one function because both would be compiled with all that sweeps one key.
+        """
         if digest < 0:  # never; it is here to be in the closure
             return DONE, begin
+        if slot.size == 0:
+            return catch_up_all(begin, known, until, plan, arena, work, swept)
         for i in range(begin, slot.size):
             key, at = np.int64(slot[i]), event_time[i]  # one type of key: everything is compiled for it once
             if flags[i] & UPDATE and at >= arena.slots[key, STREAM_TIME] - plan.terms[LATENESS]:
@@ -68,13 +74,6 @@ def entries():
         return DONE, slot.size
 
     @njit(cache=True, _nrt=False)
-    def sweep(begin, known, until, plan, arena, work, swept):
-        """Sweep keys from block ``begin`` on; returns (status, block it stopped in)."""
-        if digest < 0:
-            return DONE, begin
-        return catch_up_all(begin, known, until, plan, arena, work, swept)
-
-    @njit(cache=True, _nrt=False)
     def settle(plan, arena, work, slots, restored):
         """Merge what is set aside; of a restored state recompute what it does not say."""
         if digest >= 0:
@@ -96,4 +95,4 @@ def entries():
         """Enter what ``save`` wrote from row ``begin`` on; returns (status, row it stopped before)."""
         return loaded(plan, arena, rows, begin) if digest >= 0 else (DONE, begin)
 
-    return run, sweep, settle, save, load
+    return run, settle, save, load

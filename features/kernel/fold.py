@@ -43,6 +43,18 @@ def _as_input(array: np.ndarray, dtype: type) -> np.ndarray:
     return np.require(array, dtype, ["C", "A", "W", "E"])
 
 
+def _records(slot, event_time, flags, values, passed) -> tuple[np.ndarray, ...]:
+    """Records as the kernel takes them."""
+    passed = np.full(len(slot), NO_CLOCK) if passed is None else passed
+    return (_as_input(slot, np.int32), _as_input(event_time, np.int64), _as_input(flags, np.uint8),
+            _as_input(values, np.float64), _as_input(passed, np.int64))
+
+
+def _nothing_folded(n: int, width: int) -> Folded:
+    return Folded(np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.bool_),
+                  np.full((n, width), np.nan), np.full((n, width), np.nan))
+
+
 class ViewState:
     """What one shard knows of one view.
 
@@ -93,25 +105,22 @@ class ViewState:
         ValueError
             The arrays do not fit each other or the plan: the caller is broken. Nothing was folded.
         """
-        slot, event_time = _as_input(slot, np.int32), _as_input(event_time, np.int64)
-        flags, values = _as_input(flags, np.uint8), _as_input(values, np.float64)
-        passed = np.full(len(slot), NO_CLOCK) if passed is None else _as_input(passed, np.int64)
-        n, columns, width = len(slot), len(self.plan.columns), len(self.plan.features)
+        slot, event_time, flags, values, passed = _records(slot, event_time, flags, values, passed)
+        n, columns = len(slot), len(self.plan.columns)
         if event_time.shape != (n,) or flags.shape != (n,) or values.shape != (n, columns):
             raise ValueError(
                 f"{self.plan.uid}: fold expects {n} records with {columns} columns, got event_time {event_time.shape}, "
                 f"flags {flags.shape}, values {values.shape}")
         if n and slot.min() < 0:
             raise ValueError(f"{self.plan.uid}: slots are numbered from 0, got {slot.min()}")
-        out = Folded(np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.bool_),
-                     np.full((n, width), np.nan), np.full((n, width), np.nan))
+        out = _nothing_folded(n, len(self.plan.features))
         if n:
             self._known = max(self._known, int(slot.max()) + 1)
             self._arena = with_slots(self._arena, self._known, len(self.plan.columns))
         run, begin = entries()[0], 0
         while begin < n:
-            status, begin = run(begin, slot, event_time, flags, values, passed, self._layout.plan, self._arena,
-                                self._work, out, self._buffer)
+            status, begin = run(begin, slot, event_time, flags, values, passed, self._known, NO_CLOCK,
+                                self._layout.plan, self._arena, self._work, out, self._buffer)
             if status == SWEPT_FULL:
                 self._take_over()
             else:
@@ -136,9 +145,11 @@ class ViewState:
         step = self.plan.sweep_ms
         if step and until - until % step > self._swept_to:
             begin, status = 0, SWEPT_FULL
+            nothing = _records([], [], [], np.empty((0, len(self.plan.columns))), None)
+            out = _nothing_folded(0, len(self.plan.features))
             while status != DONE:
-                status, begin = entries()[1](begin, self._known, until, self._layout.plan, self._arena, self._work,
-                                             self._buffer)
+                status, begin = entries()[0](begin, *nothing, self._known, until, self._layout.plan, self._arena,
+                                             self._work, out, self._buffer)
                 self._take_over()
                 if status != SWEPT_FULL:
                     self._grow(status)
@@ -178,13 +189,13 @@ class ViewState:
         what was folded, not of where chunks and panes lie.
         """
         if self._known:
-            entries()[2](self._layout.plan, self._arena, self._work, self._known, False)
+            entries()[1](self._layout.plan, self._arena, self._work, self._known, False)
         return {**saved_arrays(self._layout, self._arena, self._known), **self._tallied()}
 
     def _tallied(self) -> dict[str, np.ndarray]:
         if not self._has_saved:
             return {}
-        save, rows = entries()[3], np.empty((0, SAVED), np.int64)
+        save, rows = entries()[2], np.empty((0, SAVED), np.int64)
         while (count := save(0, self._layout.plan, self._arena, self._work, self._known, rows)) != len(rows):
             rows = np.empty((count, SAVED), np.int64)
         return {"tallied": rows[np.lexsort(rows.T[::-1])]}
@@ -220,10 +231,10 @@ class ViewState:
     def _load(self, arrays: dict[str, np.ndarray]) -> None:
         known = self._known = len(arrays["slots"])
         self._arena = loaded_arena(self._layout, self._arena, arrays)
-        entries()[2](self._layout.plan, self._arena, self._work, known, True)
+        entries()[1](self._layout.plan, self._arena, self._work, known, True)
         rows, begin = _as_input(arrays.get("tallied", np.empty((0, SAVED))), np.int64), 0
         while begin < len(rows):
-            status, begin = entries()[4](begin, self._layout.plan, self._arena, rows)
+            status, begin = entries()[3](begin, self._layout.plan, self._arena, rows)
             self._grow(status)
 
     @property

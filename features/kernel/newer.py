@@ -7,7 +7,7 @@ there were no more of them.
 import numpy as np
 
 from headrace.features.kernel.arena import Arena
-from headrace.features.kernel.compiled import aside, inner
+from headrace.features.kernel.compiled import aside, once
 from headrace.features.kernel.decay import decayed, run_decay, seen_from, settled
 from headrace.features.kernel.layout import (
     AGG,
@@ -65,7 +65,7 @@ def newer(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int, l
     return x
 
 
-@inner
+@once
 def ratio(shown: np.ndarray, hidden: np.ndarray, numerator: int, denominator: int) -> float:
     """One feature over another; NaN where there is no number within the limits."""
     a = shown[numerator] if numerator < shown.size else hidden[numerator - shown.size]
@@ -76,7 +76,7 @@ def ratio(shown: np.ndarray, hidden: np.ndarray, numerator: int, denominator: in
     return quotient if abs(quotient) < MAX_MAGNITUDE else np.nan
 
 
-@inner
+@once
 def moves(plan: Plan, work: Work, row: np.ndarray, age: int) -> bool:
     """Whether time alone changes a feature of ``row``, or a hidden operand, of a key without events for ``age`` ms."""
     for f in range(plan.features.shape[0]):

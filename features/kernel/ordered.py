@@ -9,7 +9,7 @@ asks for, with their times, so that two of them merge. (The newest are shifted a
 
 import numpy as np
 
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.layout import (
     BASE_COUNT,
     BASE_FIELDS,
@@ -37,7 +37,7 @@ def row_of(cells: np.ndarray, value: int, low: int, high: int, count: float) -> 
     return low
 
 
-@leaf
+@once
 def last(cells: np.ndarray, start: int, value: int, low: int, high: int) -> int:
     """The last row of [low, high) whose value is not null; -1 if there is none."""
     present = running(cells, start, high, value + 1)
@@ -83,7 +83,7 @@ def enter(base: np.ndarray, at: int, kept: int, count: int, x: float, t: float) 
         base[at + 2 * i], base[at + 2 * i + 1] = x, t
 
 
-@inner
+@once
 def absorb_order(columns: np.ndarray, base: np.ndarray, c: int, x: float, t: float) -> None:
     """Take a value of column ``c`` into what ``base`` knows of order, before it is counted there."""
     first, count = columns[c, FIRST], np.int64(base[BASE_COUNT + BASE_FIELDS * c + BASE_PRESENT])
@@ -92,7 +92,7 @@ def absorb_order(columns: np.ndarray, base: np.ndarray, c: int, x: float, t: flo
     enter(base, columns[c, NEWEST_VALUES], columns[c, KEPT], count, x, t)
 
 
-@inner
+@once
 def absorb_ordered(columns: np.ndarray, base: np.ndarray, c: int, other: np.ndarray) -> None:
     """Take what another row knows of order, before its values are counted."""
     fixed, first, at = BASE_COUNT + BASE_FIELDS * c + BASE_PRESENT, columns[c, FIRST], columns[c, NEWEST_VALUES]

@@ -16,7 +16,7 @@ A chunk that needs more rows moves to the pool of rows with sums, and back when 
 import numpy as np
 
 from headrace.features.kernel.arena import LENGTH, SIZE, START, Arena
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import leaf, once
 from headrace.features.kernel.layout import PACKED, VALUE, Plan, Work
 from headrace.features.kernel.rows import run_from
 
@@ -32,7 +32,7 @@ def first_row(plan: Plan, arena: Arena, slot: int) -> int:
     return 0 if arena.slots[slot, SIZE] <= plan.terms[PACKED] else arena.slots[slot, START]
 
 
-@inner
+@once
 def unpack(columns: np.ndarray, ts: np.ndarray, cells: np.ndarray, packed_ts: np.ndarray, packed: np.ndarray,
            home: int, length: int) -> None:
     """Copy the packed chunk at ``home`` to the open rows, and make its sums."""

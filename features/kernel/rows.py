@@ -7,7 +7,7 @@ began: numbers of values and sums, see ``layout.py``. Blocks of 16 rows, 256 and
 import numpy as np
 
 from headrace.features.kernel.arena import Arena
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.exact import SCALE
 from headrace.features.kernel.expansions import add, two_product, two_sum
 from headrace.features.kernel.layout import EXTREMES, HIGH, LOSSY, LOW, LOWEST, SINCE, SQUARES, SUMS, VALUE
@@ -48,7 +48,7 @@ def running(cells: np.ndarray, start: int, row: int, at: int) -> float:
     return 0.0 if row <= start else cells[row - 1, at]
 
 
-@leaf
+@once
 def run_on(cells: np.ndarray, start: int, row: int, at: int, x: float, rest: float) -> None:
     """Running sum of ``row`` at offset ``at``: that of the row before, plus x and rest."""
     high, low = running(cells, start, row, at + HIGH), running(cells, start, row, at + LOW)
@@ -61,7 +61,7 @@ def run_on(cells: np.ndarray, start: int, row: int, at: int, x: float, rest: flo
     cells[row, at + LOWEST], cells[row, at + LOSSY] = lowest, lossy + lost
 
 
-@leaf
+@once
 def run_equal(cells: np.ndarray, start: int, begin: int, end: int, value: int, at: int) -> None:
     """Since which row of the chunk, counted from 1, all non-null values are equal; 0 = there is none yet."""
     since = int(running(cells, start, begin, at))
@@ -141,7 +141,7 @@ def lower_to(minima: np.ndarray, row: int, j: int, fresh: bool, x: float) -> Non
         minima[row, j] = x
 
 
-@leaf
+@once
 def mark_last(columns: np.ndarray, arena: Arena, row: int) -> None:
     """Enter the new last row of a chunk into its minima."""
     for c in range(columns.shape[0]):

@@ -7,7 +7,7 @@ a depth.
 import numpy as np
 
 from headrace.features.kernel.arena import DONE, TALLIES, WORDS_TOO_FEW, Arena
-from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.compiled import inner, once
 from headrace.features.kernel.layout import AGG, COLUMN, VALUE, Plan, Work
 from headrace.features.kernel.packed import first_row, open_chunk
 from headrace.features.kernel.tables import (
@@ -34,7 +34,7 @@ def write(out: np.ndarray, i: int, slot: int, k: int, code: int, count: int) -> 
     return i + 1
 
 
-@inner
+@once
 def saved_buckets(words: np.ndarray, t: int, out: np.ndarray, i: int, slot: int, k: int) -> int:
     """Write the buckets of a tally; returns the next row."""
     rank = np.int64(0)
@@ -52,7 +52,7 @@ def saved_buckets(words: np.ndarray, t: int, out: np.ndarray, i: int, slot: int,
     return i
 
 
-@inner
+@once
 def saved(plan: Plan, arena: Arena, work: Work, known: int, out: np.ndarray) -> int:
     """Write the rows of all keys below ``known``; returns how many there are, beyond those of ``out`` not written."""
     words, i = arena.words, np.int64(0)
@@ -77,7 +77,7 @@ def saved(plan: Plan, arena: Arena, work: Work, known: int, out: np.ndarray) -> 
     return i
 
 
-@inner
+@once
 def loaded(plan: Plan, arena: Arena, rows: np.ndarray, begin: int):
     """Enter rows from ``begin`` on; returns (status, row it stopped before)."""
     words, heap = arena.words, arena.heap

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.compiled import once
 
 
-@inner
+@once
 def seen_after(cells: np.ndarray, value: int, row: int, high: int) -> bool:
     """Whether the value of ``row`` is in a later row below ``high``."""
     x, later = cells[row, value], row + 1
@@ -14,7 +14,7 @@ def seen_after(cells: np.ndarray, value: int, row: int, high: int) -> bool:
     return later < high
 
 
-@inner
+@once
 def distinct_of(cells: np.ndarray, value: int, low: int, high: int) -> float:
     """How many values differ."""
     count = 0.0
@@ -24,7 +24,7 @@ def distinct_of(cells: np.ndarray, value: int, low: int, high: int) -> float:
     return count
 
 
-@inner
+@once
 def most_frequent_of(cells: np.ndarray, value: int, low: int, high: int) -> float:
     """The value in most rows, of several the one in the last row; there is one."""
     best, most = np.nan, 0
@@ -37,7 +37,7 @@ def most_frequent_of(cells: np.ndarray, value: int, low: int, high: int) -> floa
     return best
 
 
-@inner
+@once
 def value_of_rank(cells: np.ndarray, value: int, low: int, high: int, rank: int) -> float:
     """The value with ``rank`` others before it in ascending order."""
     for row in range(low, high):

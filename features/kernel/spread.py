@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.compiled import inner, once
 from headrace.features.kernel.exact import SCALE, UNIT, clear, deposit, root
 from headrace.features.kernel.expansions import divide, two_product, two_sum
 from headrace.features.kernel.layout import (
@@ -59,7 +59,7 @@ def approximate(cells: np.ndarray, parts: np.ndarray, slot: int, part: int, star
     return sum_high, rest, lossy
 
 
-@inner
+@once
 def quick(n: float, s1: float, s1_rest: float, s1_off: float, s2: float, s2_rest: float, s2_off: float) -> float:
     """The root of the variance from double-doubles S1, S2 off by at most ``_off``; NaN if that leaves it open."""
     left, left_rest = two_product(n, s2)
@@ -90,7 +90,7 @@ def deposit_running(digits: np.ndarray, cells: np.ndarray, start: int, low: int,
     deposit(digits, -running(cells, start, low, at) * scale, unit)
 
 
-@inner
+@once
 def deposit_values(s1: np.ndarray, s2: np.ndarray, cells: np.ndarray, value: int, low: int, high: int) -> None:
     """Add the values of rows [low, high) and their squares to the digits."""
     for row in range(low, high):
@@ -102,7 +102,7 @@ def deposit_values(s1: np.ndarray, s2: np.ndarray, cells: np.ndarray, value: int
             deposit(s2, rest, 2 * UNIT)
 
 
-@inner
+@once
 def all_equal(cells: np.ndarray, base: np.ndarray, at: int, endless: bool, start: int, low: int, high: int,
               value: int, squares: int) -> bool:
     """Whether the values of rows [low, high), and of the base from ``base[at]`` on if ``endless``, are one number."""

@@ -35,7 +35,7 @@ from headrace.features.kernel.arena import (
     Arena,
 )
 from headrace.features.kernel.beside import has_tail
-from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.compiled import inner, once
 from headrace.features.kernel.folded import Swept
 from headrace.features.kernel.layout import MOVES, SWEEP, Plan, Work
 from headrace.features.kernel.limits import AGE_SHIFT, DUE_BITS, MAX_CLOCK
@@ -100,7 +100,7 @@ def catch_up(plan: Plan, arena: Arena, work: Work, slot: int, until: int, out: S
     return DONE
 
 
-@inner
+@once
 def catch_up_all(begin: int, known: int, until: int, plan: Plan, arena: Arena, work: Work, out: Swept):
     """``catch_up`` of all keys below ``known``, from block ``begin`` on; returns (status, block it stopped in)."""
     blocks = (known + (1 << DUE_BITS) - 1) >> DUE_BITS

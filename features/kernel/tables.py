@@ -20,7 +20,7 @@ import numpy as np
 
 from headrace.features.kernel.chunks import release, room_for, take
 from headrace.features.kernel.codes import is_sampled, mixed
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.limits import DISTINCT_CAP, TABLE_MIN
 from headrace.features.plan import Agg
 
@@ -76,7 +76,7 @@ def replay(words: np.ndarray, at: int, size: int, slot: int) -> None:
         words[tree + node] = winner
 
 
-@inner
+@once
 def play_all(words: np.ndarray, at: int, size: int) -> None:
     tree = at + 3 * size
     for node in range(size - 1, 0, -1):
@@ -112,7 +112,7 @@ def renew(words: np.ndarray, heap: np.ndarray, t: int, kind: int) -> bool:
     return True
 
 
-@inner
+@once
 def deepen(words: np.ndarray, t: int) -> None:
     """Halve a sample until it has no more codes than it may; see ``aggregations/distinct.py``."""
     at = words[t + AT]

@@ -16,7 +16,7 @@ before it. So there are about 16 ln(oldest / youngest) panes: widths grow with a
 
 from headrace.features.kernel.arena import DONE, LENGTH, NEWEST, OLDEST, PARTS_TOO_NARROW, Arena
 from headrace.features.kernel.base import absorb_merged, stage_merged
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.layout import ENDLESS, EXACT, Plan, Work
 from headrace.features.kernel.limits import TAIL_BITS
 from headrace.features.kernel.packed import first_row
@@ -40,7 +40,7 @@ def latest(first: int, stream_time: int) -> int:
     return (stream_time + (first << TAIL_BITS)) // ((1 << TAIL_BITS) + 1)
 
 
-@inner
+@once
 def expire(plan: Plan, arena: Arena, work: Work, slot: int, horizon: int) -> int:
     """Let the panes go that end at or before ``horizon``. Unless DONE, call again."""
     pane = arena.slots[slot, OLDEST]
@@ -54,14 +54,14 @@ def expire(plan: Plan, arena: Arena, work: Work, slot: int, horizon: int) -> int
     return DONE
 
 
-@leaf
+@once
 def is_old(arena: Arena, slot: int, event_time: int) -> bool:
     """Whether an event belongs to the panes of ``slot``."""
     newest = arena.slots[slot, NEWEST]
     return newest > 0 and event_time <= arena.spans[newest, LAST]
 
 
-@leaf
+@once
 def older_half(plan: Plan, arena: Arena, slot: int, kept: int) -> int:
     """The end of the rows from ``kept`` on that become panes; ``kept`` if there is room for one more event."""
     end = first_row(plan, arena, slot) + arena.slots[slot, LENGTH]
@@ -70,7 +70,7 @@ def older_half(plan: Plan, arena: Arena, slot: int, kept: int) -> int:
     return rows_until(arena.ts, kept, end, arena.ts[kept + plan.terms[EXACT] // 2 - 1])
 
 
-@inner
+@once
 def join_neighbours(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int) -> None:
     spans, pane = arena.spans, arena.slots[slot, OLDEST]
     while pane > 0:
@@ -83,7 +83,7 @@ def join_neighbours(plan: Plan, arena: Arena, work: Work, slot: int, stream_time
             pane = newer
 
 
-@inner
+@once
 def panes_for(arena: Arena, slot: int, begin: int, end: int, stream_time: int) -> int:
     """How many panes ``cut`` will take."""
     count, row, newest = 0, begin, arena.slots[slot, NEWEST]
@@ -113,7 +113,7 @@ def cut(plan: Plan, arena: Arena, work: Work, slot: int, begin: int, end: int, s
     sum_up(plan, arena, work, slot)
 
 
-@inner
+@once
 def home_of(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int, stream_time: int) -> int:
     """The pane for an old event, widened or made where there is none; there is room for one."""
     spans, newer, pane = arena.spans, 0, arena.slots[slot, NEWEST]
@@ -130,7 +130,7 @@ def home_of(plan: Plan, arena: Arena, work: Work, slot: int, event_time: int, st
     return made
 
 
-@inner
+@once
 def take_in(plan: Plan, arena: Arena, work: Work, slot: int, row: int, stream_time: int) -> None:
     """Add the old event at ``row``, which stands alone, to the pane it belongs to and to all sums with it."""
     pane = home_of(plan, arena, work, slot, arena.ts[row], stream_time)

@@ -22,7 +22,7 @@ import numpy as np
 from headrace.features.kernel.arena import HEADER, TALLIES, Arena
 from headrace.features.kernel.chunks import release, room_for
 from headrace.features.kernel.codes import bucket_of, code_of, is_sampled, middle_of, value_of
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.layout import AGG, COLUMN, EVENTS, LOWER, ONE, UPPER, VALUE, Plan
 from headrace.features.kernel.limits import DISTINCT_CAP, TALLY_ROWS
 from headrace.features.kernel.packed import first_row
@@ -161,7 +161,7 @@ def let_go(plan: Plan, arena: Arena, slot: int, rows: int) -> bool:
     return True
 
 
-@inner
+@once
 def shift(state: np.ndarray, words: np.ndarray, rows: int) -> None:
     """The first ``rows`` rows of the chunk of a slot in this state are gone."""
     for k in range(TALLIES, state.size):
@@ -172,7 +172,7 @@ def shift(state: np.ndarray, words: np.ndarray, rows: int) -> None:
             words[t + ORIGIN] += rows
 
 
-@inner
+@once
 def slip_in(plan: Plan, arena: Arena, slot: int, row: int, values: np.ndarray) -> None:
     """An event becomes row ``row`` of the chunk, those from there on move up: it enters where it lies between.
 
@@ -197,7 +197,7 @@ def slip_in(plan: Plan, arena: Arena, slot: int, row: int, values: np.ndarray) -
             reach(words, heap, t, kind, endless, arena.cells, start, value, words[t + LOW], row)
 
 
-@inner
+@once
 def most_frequent(words: np.ndarray, t: int, cells: np.ndarray, start: int, value: int) -> float:
     """The winner of the tournament, once its place is known to be right."""
     at, size = words[t + AT], words[t + SIZE]

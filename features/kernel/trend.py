@@ -19,7 +19,7 @@ import numpy as np
 
 from headrace.features.kernel.arena import Arena
 from headrace.features.kernel.base import place_of_sum, sum_into
-from headrace.features.kernel.compiled import inner
+from headrace.features.kernel.compiled import inner, once
 from headrace.features.kernel.expansions import compress, grow, two_product, two_sum
 from headrace.features.kernel.layout import ABSENT, SUM_FIELDS, VALUE, Plan, Work
 from headrace.features.kernel.rows import OF_T, OF_T_SQUARE, OF_T_X, OF_X, run_on, summand
@@ -40,7 +40,7 @@ def add_scaled(target: np.ndarray, n: int, source: np.ndarray, count: int, facto
     return n
 
 
-@inner
+@once
 def quotient(terms: np.ndarray, above: int, below: int) -> float:
     """N / D, both greater than 0, rounded once."""
     high, low = terms[N, above - 1], (terms[N, above - 2] if above > 1 else 0.0)
@@ -61,7 +61,7 @@ def quotient(terms: np.ndarray, above: int, below: int) -> float:
     return y + step if beyond > 0.0 or (beyond == 0.0 and mantissa & 1) else y
 
 
-@inner
+@once
 def slope(terms: np.ndarray, n: float, lengths: np.ndarray) -> float:
     """N / D per hour, from n and the expansions in rows T, S, X, Y of ``terms`` of these lengths; NaN if D = 0."""
     below, across = add_scaled(terms[D], 0, terms[S], lengths[S], n), 0
@@ -83,7 +83,7 @@ def slope(terms: np.ndarray, n: float, lengths: np.ndarray) -> float:
     return sign * quotient(terms, above, below)
 
 
-@inner
+@once
 def trend(plan: Plan, arena: Arena, work: Work, slot: int, c: int, endless: bool, start: int, low: int, high: int,
           n: float) -> float:
     """Slope of the n >= 2 values of column ``c`` in rows [low, high), and in the base if ``endless``."""
@@ -96,7 +96,7 @@ def trend(plan: Plan, arena: Arena, work: Work, slot: int, c: int, endless: bool
     return slope(work.terms, n, work.lengths)
 
 
-@inner
+@once
 def run_trend(at: int, value: int, ts: np.ndarray, cells: np.ndarray, start: int, begin: int, end: int) -> None:
     """Recompute the running sums at offset ``at`` of rows [begin, end) of the chunk at ``start``."""
     for row in range(begin, end):

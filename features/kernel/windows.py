@@ -20,7 +20,7 @@ import numpy as np
 from headrace.features.kernel.arena import LENGTH, Arena
 from headrace.features.kernel.base import sum_into
 from headrace.features.kernel.beside import beside, has_tail, seek
-from headrace.features.kernel.compiled import inner, leaf
+from headrace.features.kernel.compiled import inner, leaf, once
 from headrace.features.kernel.expansions import difference, rounded
 from headrace.features.kernel.layout import (
     ABSENT,
@@ -75,7 +75,7 @@ def exact_total(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, star
     return rounded(terms, n)
 
 
-@leaf
+@once
 def total(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, start: int, low: int, high: int,
           terms: np.ndarray) -> float:
     """Sum of column ``c`` over rows [low, high), and the base if ``endless``, rounded once."""
@@ -126,7 +126,7 @@ def least(cells: np.ndarray, minima: np.ndarray, value: int, sign: float, j: int
     return best
 
 
-@leaf
+@once
 def extreme(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, largest: bool, low: int, high: int) -> float:
     """Min or max of column ``c``; NaN if there is no value."""
     sign, j, field = (-1.0, 1, BASE_MAX) if largest else (1.0, 0, BASE_MIN)
@@ -140,7 +140,7 @@ def extreme(plan: Plan, arena: Arena, slot: int, c: int, endless: bool, largest:
     return np.nan if best == np.inf else sign * best
 
 
-@leaf
+@once
 def feature(plan: Plan, arena: Arena, work: Work, slot: int, f: int, start: int, low: int, high: int,
             endless: bool, at: int) -> float:
     """Feature ``f`` over rows [low, high) of the chunk at ``start``."""
