@@ -34,6 +34,7 @@ class ViewCost:
     features: dict[str, str]     # name: how exact
     bytes_per_key: int           # that keeps ``FEW_EVENTS`` events
     bytes_per_key_at_cap: int
+    bytes_of_tallies_at_cap: int  # of these, what counts values: distinct, most frequent, quantile
     us_per_event: float
 
 
@@ -44,9 +45,10 @@ def costs_of(pipeline: Pipeline) -> list[ViewCost]:
 
 def _cost_of(plan: FoldPlan) -> ViewCost:
     footprint = footprint_of(plan)
+    most = min(plan.exact_events, EXACT_EVENTS)
     return ViewCost(
         plan.uid, plan.exact_events, TAIL_ERROR, bounds_of(plan), footprint.of(FEW_EVENTS),
-        footprint.of(min(plan.exact_events, EXACT_EVENTS), past_cap=True), round(_us_per_event(plan), 2),
+        footprint.of(most, past_cap=True), footprint.of_tallies(most), round(_us_per_event(plan), 2),
     )
 
 
@@ -84,6 +86,8 @@ def cost_table(costs: list[ViewCost]) -> Table:
         for name, exact in cost.features.items():
             table.add_row(cost.view, name, exact)
         total = f"{cost.bytes_per_key:,} bytes per key, {cost.bytes_per_key_at_cap:,} at the cap"
+        if cost.bytes_of_tallies_at_cap:
+            total += f" ({cost.bytes_of_tallies_at_cap:,} of it to count values)"
         table.add_row(cost.view, "in all", f"{total}; {cost.us_per_event} us per event", style="bold")
         table.add_section()
     return table
