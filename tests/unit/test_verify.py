@@ -154,6 +154,26 @@ def test_a_snapshot_that_forgets_the_reorder_buffer_is_noticed(trying, monkeypat
     assert "restarts" in failure.needed and "only with restarts" in said
 
 
+class _Dropping(stage.ViewState):
+    """A pane is dropped on the way to a snapshot."""
+
+    def snapshot(self):
+        arrays = super().snapshot()
+        arrays["pane_base"][:1, 0] = 0
+        return arrays
+
+
+def test_keys_with_panes_are_met_and_one_that_is_dropped_is_noticed(monkeypatch):
+    customer, (orders, _) = Entity("customer", {"customer": str}), shop().sources
+    view = FeatureView("hot", source=orders, entity=customer, exact_events=16, features=[
+        Count(["1d", "7d"]), Sum("amount", "1d"), Max("amount", "7d", shift="1h")])
+    trying = Verification(Pipeline("hot", views=[view]), events_per_seed=400)
+    assert trying.verify(range(3)).holds
+    monkeypatch.setattr(stage, "ViewState", _Dropping)
+    failure, _ = first_failure(trying)
+    assert "restarts" in failure.needed and failure.value.view == "hot.v1"
+
+
 def test_ties_broken_by_arrival_are_noticed(trying, monkeypatch):
     monkeypatch.setattr(align, "canonical_order", lambda columns: np.lexsort((columns["arrival"], columns["key"])))
     failure, _ = first_failure(trying)
