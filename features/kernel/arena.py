@@ -117,7 +117,7 @@ def grown(size: int, needed: int, least: int) -> int:
     """Rows of an array of ``size`` that must have ``needed`` and has ``least`` to begin with.
 
     >>> grown(0, 5, 4), grown(4, 5, 4), grown(1_000_000, 1_000_001, 4)
-    (8, 8, 1124864)
+    (8, 8, 1124928)
     """
     size = max(size, least)
     while size < needed:
