@@ -15,15 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.features.columns import plain
-from headrace.features.expr import evaluate
+from headrace.features.expr import evaluate, evaluate_mask
 from headrace.features.fields import Scope
 from headrace.features.nodes import Expr, When, _Single, expect
-from headrace.schemas.buffers import float64_of
+from headrace.schemas.buffers import float64_of, values_of
 
 HASH_BITS = 52
 MAX_TEXT_BYTES = 1_024  # UTF-8, of a text that can be a feature: rows of many stay far below a record's size limit
-
-_NULL = pa.scalar(None, pa.string())
 
 
 def hash_of_text(text: str) -> float:
@@ -75,7 +73,7 @@ class ShortText(TextHash):
 
     def texts(self, batch: pa.RecordBatch) -> pa.Array:
         texts = evaluate(self.operand, batch)
-        return pc.if_else(pc.less_equal(pc.binary_length(texts), MAX_TEXT_BYTES), texts, _NULL)
+        return _where(values_of(pc.binary_length(texts)) <= MAX_TEXT_BYTES, texts)
 
 
 def is_text(column: Expr) -> bool:
@@ -91,5 +89,10 @@ def is_text(column: Expr) -> bool:
 def texts_of(column: Expr, batch: pa.RecordBatch) -> pa.Array:
     """The texts that such a column stands for; null where its number is."""
     if isinstance(column, When):
-        return pc.if_else(evaluate(column.right, batch), texts_of(column.left, batch), _NULL)
+        return _where(evaluate_mask(column.right, batch), texts_of(column.left, batch))
     return column.texts(batch)
+
+
+def _where(keep: np.ndarray, texts: pa.Array) -> pa.Array:
+    """Texts, null where not kept. ``pc.if_else`` (Arrow 16.1) reads others if a slice of texts meets a null."""
+    return texts if keep.all() else texts.take(pa.array(np.arange(len(keep)), mask=~keep))

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from headrace.features import Count, CountDistinct, Entity, FeatureView, MostFrequent, Quantile, Source, field
+from headrace.features import Count, CountDistinct, Entity, FeatureView, MostFrequent, Quantile, Ratio, Source, field
 from headrace.features.expr import evaluate_number
 from headrace.features.expr_oracle import evaluate_record
 from headrace.features.texts import TextHash
@@ -36,7 +36,7 @@ def test_the_plan_counts_different_texts_by_their_numbers_and_texts_by_ones():
 
 
 @pytest.mark.parametrize("declare, message", [
-    (lambda: view(MostFrequent("note", "1h")), "MostFrequent of a text"),
+    (lambda: view(Ratio(MostFrequent("note", "1h"), Count("1h"), name="r")), "note is a text, of which there is no ratio"),
     (lambda: view(Quantile("note", 0.5, "1h")), "numeric field"),
     (lambda: MostFrequent("x"), "no windows"),
     (lambda: CountDistinct("x", shift="1h"), "lifetime's cannot be shifted"),
