@@ -76,13 +76,17 @@ class TextBook:
         """float64[n]: the numbers of n texts, which are in the book from now on; null is NaN."""
         encoded = pc.dictionary_encode(plain(texts))
         distinct = encoded.dictionary.cast(pa.large_string())
-        numbers = self._number(distinct)
+        numbers = self._number(distinct).copy()
         known, same = self._look(numbers, distinct)
-        fresh = np.flatnonzero(~known)
-        if self._moved or not same.all() or len(np.unique(numbers[fresh])) < len(fresh):
-            numbers = self._one_by_one(numbers, distinct.to_pylist())
-        elif len(fresh):
-            self._add(numbers[fresh], distinct.take(pa.array(fresh)))
+        odd = ~same | np.fromiter(map(self._moved.__contains__, distinct.to_pylist()), bool, len(distinct)) \
+            if self._moved else ~same
+        fresh = np.flatnonzero(~known & ~odd)
+        first = fresh[np.unique(numbers[fresh], return_index=True)[1]]
+        odd[np.setdiff1d(fresh, first)] = True
+        if len(first):
+            self._add(numbers[first], distinct.take(pa.array(first)))
+        for place in np.flatnonzero(odd).tolist():
+            numbers[place] = self._apart(distinct[place].as_py(), float(numbers[place]))
         return _taken(numbers, encoded.indices)
 
     def texts(self, numbers: np.ndarray) -> pa.Array:
@@ -129,24 +133,15 @@ class TextBook:
                 same[mine] = bool_of(pc.equal(run.texts.take(pa.array(at[mine])), texts.take(rows)))
         return known, same
 
-    def _one_by_one(self, numbers: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-        """The numbers of different texts where some may have another's."""
-        found = numbers.copy()
-        for place, text in enumerate(texts):
-            one, wanted = pa.array([text], pa.large_string()), float(numbers[place])
-            found[place] = self._moved.get(text, wanted)
-            if text in self._moved:
-                continue
-            while True:
-                known, same = self._look(found[place:place + 1], one)
-                if not known[0]:
-                    self._add(found[place:place + 1].copy(), one)
-                if not known[0] or same[0]:
-                    break
-                found[place] += 1
-            if found[place] != wanted:
-                self._moved[text] = float(found[place])
-        return found
+    def _apart(self, text: str, wanted: float) -> float:
+        """The number of a text that has been moved, or has to be."""
+        if text not in self._moved:
+            one, number = pa.array([text], pa.large_string()), np.array([wanted])
+            while self._look(number, one)[0][0]:
+                number += 1
+            self._add(number, one)
+            self._moved[text] = float(number[0])
+        return self._moved[text]
 
     def _add(self, numbers: np.ndarray, texts: pa.Array) -> None:
         self._runs.append(_run(numbers, texts))
