@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from headrace.features import nodes
 from headrace.features.kernel.limits import MAX_INTEGER, MAX_MAGNITUDE, MIN_MAGNITUDE
-from headrace.features.texts import TextHash, hash_of_text
+from headrace.features.texts import MAX_TEXT_BYTES, ShortText, TextHash, hash_of_text
 
 
 def evaluate_record(expr: nodes.Expr, record: Mapping) -> float | bool | str | None:
@@ -30,6 +30,9 @@ def evaluate_record(expr: nodes.Expr, record: Mapping) -> float | bool | str | N
             return None if truth is None else not truth
         case nodes.IsNull(operand):
             return evaluate_record(operand, record) is None
+        case ShortText(operand):
+            text = evaluate_record(operand, record)
+            return None if text is None or len(text.encode()) > MAX_TEXT_BYTES else hash_of_text(text)
         case TextHash(operand):
             text = evaluate_record(operand, record)
             return None if text is None else hash_of_text(text)

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from headrace.features.feast_encoding import StoreView, version_field
 from headrace.features.kernel.limits import MAX_CLOCK
+from headrace.features.texts import numbers_of
 
 _DOUBLE = struct.Struct("<d")
 _VARINTS = (0x18, 0x20)  # tags of int32 and int64 in a Value; 0x29 is a double's
+_STRING = 0x12
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class StoredRows:
     incarnation: np.ndarray  # int64[n]; 0: pushed through Feast, or written by Feast's own store
     seq: np.ndarray          # int64[n]
     instant: np.ndarray      # int64[n]: the third part of the version, see `encode_versions`
-    values: np.ndarray       # float64[n, F], as in StoreView.features; NaN = null
+    values: np.ndarray       # float64[n, F], as in StoreView.features; NaN = null; of texts the numbers of texts.py
 
 
 def stored_fields(view: StoreView) -> tuple[bytes, ...]:
@@ -36,15 +39,15 @@ def decode_rows(view: StoreView, replies: Sequence[Sequence[bytes | None]]) -> S
     Raises
     ------
     ValueError
-        A value is no number: the feature was written by somebody else.
+        A value is not of its feature's type: it was written by somebody else.
     """
     n, width = len(replies), len(view.features)
     columns = list(zip(*replies, strict=True)) if n else [()] * (2 + width)
     found = np.array([reply is not None for reply in columns[1]], bool)
     versions = np.array([_version(version) for version in columns[0]], np.int64).reshape(n, 3)
     values = np.empty((n, width))
-    for number, column in enumerate(columns[2:]):
-        values[:, number] = decode_numbers(column)
+    for number, (column, (_, kind)) in enumerate(zip(columns[2:], view.features, strict=True)):
+        values[:, number] = numbers_of(decode_texts(column)) if kind == "string" else decode_numbers(column)
     values[~found] = np.nan
     as_of_ms = np.array([0 if each is None else decode_timestamp(each) for each in columns[1]], np.int64)
     return StoredRows(found, as_of_ms, *versions.T, values)
@@ -74,6 +77,23 @@ def decode_numbers(column: Sequence[bytes | None]) -> np.ndarray:
         if encoded not in known:
             known[encoded] = _number(encoded)
     return np.fromiter(map(known.__getitem__, column), np.float64, len(column))
+
+
+def decode_texts(column: Sequence[bytes | None]) -> pa.Array:
+    """string[n] of protobuf Values of texts; absent and null are null.
+
+    >>> decode_texts([b"\\x12\\x02ab", b"\\x12\\x00", b"", None]).to_pylist()
+    ['ab', '', None, None]
+    """
+    return pa.array([_text(encoded) if encoded else None for encoded in column], pa.string())
+
+
+def _text(encoded: bytes) -> str:
+    if encoded[0] == _STRING:
+        length, at = _varint(encoded, 1)
+        if len(encoded) == at + length:
+            return encoded[at:].decode()
+    raise ValueError(f"{encoded[:16].hex()}: expected a protobuf Value of a text")
 
 
 def _number(encoded: bytes) -> float:

@@ -64,7 +64,7 @@ class PlannedFeature:
     column: int     # index into FoldPlan.columns; EVENTS = count events
     window_ms: int  # LIFETIME = (-inf, t - shift_ms]
     shift_ms: int
-    dtype: str      # "long" | "double"
+    dtype: str      # "long" | "double" | "string": the kernel computes a number that stands for the text
     parameter: float = 0.0  # what tells it from others of its aggregation
     events: int = 0         # 0 = no such bound; else window_ms is LIFETIME
     operands: tuple[int, ...] = ()  # of a ratio: numerator and denominator, indices into FoldPlan.computed
@@ -109,6 +109,16 @@ class FoldPlan(ByMeaning):
         """Event fields the plan reads."""
         expressions = self.columns if self.where is None else (*self.columns, self.where)
         return frozenset().union(*(expression.fields for expression in expressions))
+
+    @property
+    def texts(self) -> tuple[int, ...]:
+        """Which features are texts."""
+        return tuple(place for place, feature in enumerate(self.features) if feature.dtype == "string")
+
+    @property
+    def answer_fields(self) -> tuple[tuple[str, str], ...]:
+        """Names and types of the features in an answer. Every number is a double: of a refused one all are null."""
+        return tuple((f.name, "string" if f.dtype == "string" else "double") for f in self.features)
 
     @property
     def computed(self) -> tuple[PlannedFeature, ...]:

@@ -18,6 +18,7 @@ class _Wanted:
     text: str             # of the column; "" where events themselves are counted
     column: Expr | None
     agg: Agg
+    dtype: str
     window: Window
     operands: tuple["_Wanted", ...]
 
@@ -37,7 +38,8 @@ def _wanted(aggregation: Aggregation, scope: Scope, view: str) -> list[_Wanted]:
     column = aggregation.column(scope)
     text = column.text if column is not None else ""
     operands = tuple(_wanted(operand, scope, view)[0] for operand in aggregation.operands)
-    return [_Wanted(text, column, aggregation.agg, window, operands) for window in aggregation.expand(view)]
+    dtype = aggregation.dtype(scope)
+    return [_Wanted(text, column, aggregation.agg, dtype, window, operands) for window in aggregation.expand(view)]
 
 
 def planned_features(
@@ -58,8 +60,7 @@ def planned_features(
         return tuple(
             PlannedFeature(
                 each.window.name, each.agg, number.get(each.text, EVENTS), each.window.window_ms, each.window.shift_ms,
-                "long" if each.agg in (Agg.COUNT, Agg.DISTINCT) else "double",
-                each.window.parameter, each.window.events,
+                each.dtype, each.window.parameter, each.window.events,
                 tuple(place[operand.meaning] for operand in each.operands),
             )
             for each in wanted

@@ -12,7 +12,7 @@ goes on like the original, so every host computes the same.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,8 @@ from headrace.features.stage_columns import (
 from headrace.features.stage_layout import FILTERED, StageLayout, asking, view_rows
 from headrace.features.stage_names import SourceState, StateNames
 from headrace.features.stage_rows import interleaved, no_sweep, shown_rows, swept_rows
+from headrace.features.text_book import TextBook
+from headrace.features.texts import is_text
 from headrace.features.topology import Topology
 
 __all__ = ["AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceRecords", "StageCore", "StageOutput",
@@ -49,7 +51,10 @@ __all__ = ["AnswerColumns", "LateColumns", "LogSlice", "RowColumns", "SourceReco
 
 PER_VIEW = ("applied", "late", "filtered", "answered", "too_late", "swept")  # columns of the tally, in snapshots
 NAMES = "names"   # in a snapshot: what its numbers mean
+TEXTS = "texts."  # ... in front of those of the book of texts; there are none without texts among the features
 ORIGIN = ("source", "partition", "offset", "role")
+
+_Said = TypeVar("_Said", RowColumns, ViewAnswers)
 
 
 class _ViewResult(NamedTuple):
@@ -90,7 +95,7 @@ class StageCore:
         else:
             [(source, count)] = counts.items()
             self._aligner = LogOrder(source, partition, count)
-        self._keys = KeyIndex()
+        self._keys, self._book = KeyIndex(), TextBook()
         plans = [plan if sweeping else replace(plan, sweep_ms=0) for plan in self.stage.views]
         self._views = [ViewState(plan) for plan in plans]
         self._tally = np.zeros((len(self._views), len(PER_VIEW)), np.int64)
@@ -131,7 +136,7 @@ class StageCore:
     @property
     def state_bytes(self) -> int:
         """Memory the views' state occupies."""
-        return sum(view.state_bytes for view in self._views)
+        return sum(view.state_bytes for view in self._views) + self._book.state_bytes
 
     def process(self, log: LogSlice) -> StageOutput:
         """Take the next entries of the log.
@@ -151,6 +156,10 @@ class StageCore:
             answers = [self._answers(source, released, results) for source in self._layout.queried]
             late = self._late(released, results)
         rows = self._rows(released, results)
+        if self._book.is_full:
+            self._forget(self._aligner.snapshot(), {
+                plan.uid: view.snapshot() for plan, view in zip(self.stage.views, self._views, strict=True)
+                if plan.texts})
         return StageOutput(rows, [each for each in answers if len(each.offset)], late)
 
     @property
@@ -203,10 +212,10 @@ class StageCore:
             for begin in range(0, len(self._keys), key_count):
                 shown = state.shown(begin, begin + key_count)
                 if len(shown.slot):
-                    yield view, shown_rows(shown, self._keys.keys(shown.slot))
+                    yield view, self._told(view, shown_rows(shown, self._keys.keys(shown.slot)))
 
     def _laid_out(self, records: SourceRecords) -> Columns:
-        flags, values = self._layout.rows(records)
+        flags, values = self._layout.rows(records, self._book)
         return {
             "position": np.asarray(records.position, np.int64),
             "source": np.full(len(records.position), records.source, np.int16),
@@ -245,8 +254,26 @@ class StageCore:
                 passed = np.empty(0, np.int64) if released is None else released["passed"]
                 rows = interleaved(rows, place, swept_rows(swept, self._keys.keys(swept.slot)), passed)
             if rows is not None:
-                found[view] = rows
+                found[view] = self._told(view, rows)
         return found
+
+    def _told(self, view: int, said: _Said) -> _Said:
+        """What the kernel has said of a view, with the texts that its numbers stand for: inside they are numbers."""
+        texts = []
+        for feature in self.stage.views[view].texts:
+            texts.append(self._book.texts(said.values[:, feature]))
+            said.values[:, feature] = self._book.canonical(said.values[:, feature], texts[-1])
+        return replace(said, texts=tuple(texts)) if texts else said
+
+    def _forget(self, align: Columns, views: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Forget the texts that nothing stands for: no retained event (by uid of the view), no record that waits."""
+        kept = [
+            views[plan.uid]["values"][:, [column for column, each in enumerate(plan.columns) if is_text(each)]].ravel()
+            for plan in self.stage.views if plan.texts
+        ]
+        for source, columns in self._layout.texts.items() if "held.values" in align else ():
+            kept.append(align["held.values"][align["held.source"] == source][:, columns].ravel())
+        self._book.retain([values[~np.isnan(values)] for values in kept])
 
     def _event_rows(self, released: Columns, result: _ViewResult) -> tuple[RowColumns | None, np.ndarray]:
         folded = result.folded
@@ -275,7 +302,7 @@ class StageCore:
             status[to] = np.where(folded.answered[mine], OK, TOO_LATE)
             as_of[to], seq[to] = released["event_time"][rows[mine]], folded.seq[mine]
             values[to] = folded.answers[mine]
-            views[view] = ViewAnswers(status, as_of, seq, values)
+            views[view] = self._told(view, ViewAnswers(status, as_of, seq, values))
         columns = (released[name][at] for name in ("partition", "offset", "role", "stamp", "event_time"))
         return AnswerColumns(source, *columns, views)
 
@@ -293,13 +320,19 @@ class StageCore:
     def snapshot(self) -> dict[str, np.ndarray]:
         """The whole state as arrays of numbers, for ``restore``; what is processed later does not change them."""
         align = self._aligner.snapshot()
+        views = {
+            plan.uid: view.snapshot() for plan, view in zip(self.stage.views, self._views, strict=True)
+        }
+        self._forget(align, views)
         source_key = align.pop("held.source_key", None)
         arrays = {f"align.{name}": array for name, array in align.items()}
         if source_key is not None:
             arrays |= pack("align.held.source_key", source_key.cast(pa.binary()).to_pylist())
         arrays |= self._keys.snapshot() | {"tally": self._tally.copy(), NAMES: self._names.array()}
-        for plan, view in zip(self.stage.views, self._views, strict=True):
-            arrays |= {f"view.{plan.uid}.{name}": array for name, array in view.snapshot().items()}
+        for uid, view in views.items():
+            arrays |= {f"view.{uid}.{name}": array for name, array in view.items()}
+        if self._layout.texts:
+            arrays |= {f"{TEXTS}{name}": array for name, array in self._book.snapshot().items()}
         return arrays
 
     @staticmethod
@@ -331,6 +364,8 @@ class StageCore:
         same = before == names or partition is not None   # of one source partition nothing has moved
         core._aligner.restore(align if same else names.aligned(before, align))
         core._keys = KeyIndex.restore(arrays)
+        if core._layout.texts:
+            core._book = TextBook.restore(_under(TEXTS, arrays))
         core._tally = names.by_view(before, arrays["tally"])
         core._views = [
             ViewState.restore(plan, _under(f"view.{plan.uid}.", arrays)) for plan in core.stage.views

@@ -5,20 +5,22 @@
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from headrace.features.columns import nullable
 from headrace.features.kernel.align import TickColumns as Ticks
+from headrace.features.plan import FoldPlan, PlannedFeature
 from headrace.schemas.keys import EncodedKeys
 
 __all__ = ["AHEAD", "AWAY", "MISSING", "NOT_ASKED", "NO_ORIGIN", "NO_SWEEP", "OK", "STALE", "TOO_LATE",
            "AnswerColumns", "LateColumns",
-           "LogSlice", "RowColumns", "SourceRecords", "StageOutput", "Ticks", "ViewAnswers", "no_late", "no_ticks",
-           "together"]
+           "LogSlice", "RowColumns", "SourceRecords", "StageOutput", "Ticks", "ViewAnswers", "no_late",
+           "no_texts", "no_ticks", "together"]
 
 _Columns = TypeVar("_Columns")
 
@@ -76,7 +78,12 @@ class RowColumns:
     as_of: np.ndarray         # int64[n]: the row holds as of then: the key's stream time, or a later sweep
     seq: np.ndarray           # int64[n]; a sweep takes none
     sweep: np.ndarray         # int64[n]: the sweep's instant, ms; NO_SWEEP = the row of an event
-    values: np.ndarray        # float64[n, F]; NaN = null
+    values: np.ndarray        # float64[n, F]; NaN = null; of a text the number that stands for it, see texts.py
+    texts: tuple[pa.Array, ...] = ()  # string[n] of every text among the features, in their order
+
+    def features(self, plan: FoldPlan) -> dict[str, pa.Array]:
+        """The features as columns by name: texts, whole numbers where they count, else doubles; null as null."""
+        return _by_name(plan, self, lambda feature: feature.dtype == "long")
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,12 @@ class ViewAnswers:
     status: np.ndarray        # uint8[n]: OK, TOO_LATE, or NOT_ASKED (by this role)
     as_of: np.ndarray         # int64[n]: the event's own time; 0 where not asked
     seq: np.ndarray           # int64[n] events the key had accepted; 0 where not asked
-    values: np.ndarray        # float64[n, F]; NaN = null, and where status is not OK
+    values: np.ndarray        # float64[n, F]; NaN = null, and where status is not OK; of texts as in a row
+    texts: tuple[pa.Array, ...] = ()
+
+    def features(self, plan: FoldPlan) -> dict[str, pa.Array]:
+        """The features as columns by name: texts, all else doubles, see ``FoldPlan.answer_fields``."""
+        return _by_name(plan, self, lambda feature: False)
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,23 @@ class StageOutput:
     late: LateColumns
 
 
+def _by_name(
+    plan: FoldPlan, said: "RowColumns | ViewAnswers", is_whole: Callable[[PlannedFeature], bool]
+) -> dict[str, pa.Array]:
+    texts, found = iter(said.texts), {}
+    for number, feature in enumerate(plan.features):
+        values = np.ascontiguousarray(said.values[:, number])
+        found[feature.name] = (
+            next(texts) if feature.dtype == "string"
+            else pa.array(values.astype(np.int64)) if is_whole(feature) else nullable(values))
+    return found
+
+
+def no_texts(plan: FoldPlan) -> tuple[pa.Array, ...]:
+    """``RowColumns.texts`` of no rows."""
+    return tuple(pa.array([], pa.string()) for _ in plan.texts)
+
+
 def together(outputs: Sequence[StageOutput]) -> StageOutput:
     """What several shards of a stage, or one again and again, have brought about, one after the other."""
     if len(outputs) == 1:
@@ -155,7 +184,10 @@ def _joined(parts: Sequence[_Columns]) -> _Columns:
     columns = {}
     for each in fields(parts[0]):
         found = [getattr(part, each.name) for part in parts]
-        columns[each.name] = sum(found, []) if isinstance(found[0], list) else np.concatenate(found)
+        if isinstance(found[0], tuple):
+            columns[each.name] = tuple(map(pa.concat_arrays, zip(*found, strict=True)))
+        else:
+            columns[each.name] = sum(found, []) if isinstance(found[0], list) else np.concatenate(found)
     return type(parts[0])(**columns)
 
 

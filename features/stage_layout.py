@@ -5,7 +5,8 @@ Every record of a stage, whatever its source, becomes one row of two matrices:
     flags   uint8[n, V]     per view: UPDATE, QUERY, both, or FILTERED (an update that the view's ``where`` refused)
     values  float64[n, W]   the expressions of its source's views, each distinct one once; W of the widest source
 
-Expressions are evaluated here, when a record arrives; what waits and what is saved holds only numbers.
+Expressions are evaluated here, when a record arrives; what waits and what is saved holds only numbers. Of texts they
+are those that the shard's ``TextBook`` gives.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ import numpy as np
 from headrace.features.expr import Expr, evaluate_mask, evaluate_number
 from headrace.features.kernel.folded import QUERY, UPDATE
 from headrace.features.stage_columns import SourceRecords
+from headrace.features.text_book import TextBook
+from headrace.features.texts import is_text, texts_of
 from headrace.features.topology import Stage
 
 FILTERED = 4
@@ -31,6 +34,8 @@ class StageLayout:
         For every view, where its plan's columns stand in ``values``.
     queried : dict of source to list of int
         Views that some role of the source asks, ascending; sources that ask nothing are left out.
+    texts : dict of source to list of int
+        Which columns of ``values`` stand for texts; sources without one are left out.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -40,6 +45,7 @@ class StageLayout:
         self._flags: dict[int, np.ndarray] = {}
         self.columns = [np.empty(0, np.int64) for _ in stage.views]
         self.queried: dict[int, list[int]] = {}
+        self.texts: dict[int, list[int]] = {}
         for source in stage.sources:
             bindings = stage.bindings_of(source)
             views = sorted({view for binding in bindings for view in binding.updates})
@@ -48,6 +54,8 @@ class StageLayout:
             for view in views:
                 self.columns[view] = np.array([place[e.text] for e in stage.views[view].columns], np.int64)
             self._expressions[source] = list(expressions.values())
+            if texts := [number for number, each in enumerate(expressions.values()) if is_text(each)]:
+                self.texts[source] = texts
             self._filters[source] = [(v, stage.views[v].where) for v in views if stage.views[v].where is not None]
             self._flags[source] = np.zeros((max(b.role for b in bindings) + 1, self._view_count), np.uint8)
             for binding in bindings:
@@ -62,15 +70,17 @@ class StageLayout:
         """Texts of the expressions of a source, by column of ``values``."""
         return [expression.text for expression in self._expressions.get(source, [])]
 
-    def rows(self, records: SourceRecords) -> tuple[np.ndarray, np.ndarray]:
-        """The flags and values of m records."""
+    def rows(self, records: SourceRecords, book: TextBook) -> tuple[np.ndarray, np.ndarray]:
+        """The flags and values of m records; their texts are in the book then."""
         flags = self._flags[records.source][records.role]
         for view, where in self._filters[records.source]:
             refused = (flags[:, view] & UPDATE > 0) & ~evaluate_mask(where, records.fields)
             flags[refused, view] += FILTERED - UPDATE
         values = np.full((len(flags), self.width), np.nan)
         for number, expression in enumerate(self._expressions[records.source]):
-            values[:, number] = evaluate_number(expression, records.fields)
+            values[:, number] = (
+                book.numbers(texts_of(expression, records.fields)) if is_text(expression)
+                else evaluate_number(expression, records.fields))
         return flags, values
 
 

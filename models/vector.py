@@ -1,8 +1,9 @@
 """The feature vector: which column of a model's matrix is what, and how request inputs fill theirs.
 
 A vector has the model's inputs in declared order: one column per request input, and per view one for each of its
-features, called ``<as_ or view>__<feature>``. A host needs no names: ``expected`` says for every view input from which
-stage and role its answer comes and which columns it fills.
+features, called ``<as_ or view>__<feature>``; one that is a text is a category, as request inputs of texts are. A host
+needs no names: ``expected`` says for every view input from which stage and role its answer comes and which columns it
+fills.
 
     layout = VectorLayout(model, topology)
     matrix = layout.matrix(batch, categories, answers)      # float64[n, V], NaN = missing
@@ -10,7 +11,7 @@ stage and role its answer comes and which columns it fills.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from headrace.features.canonical import meaning_of
 from headrace.features.columns import bool_of, float64_of, int64_of, nullable, plain, time_ms
 from headrace.features.expr import evaluate_number
+from headrace.features.texts import numbers_of
 from headrace.features.topology import Topology
 from headrace.features.view import ViewInput
 from headrace.models.inputs import Category, DayOfWeek, HourOfDay, Number, RequestInput
@@ -27,6 +29,7 @@ from headrace.models.local_time import day_of_week, hour_of_day
 from headrace.models.spec import ModelSpec
 
 CATEGORY_VALUES_MAX = 10_000  # rarer values are treated as unseen; the manifest stays below a megabyte
+KNOWN_TEXTS_MAX = 256         # inputs whose categories are kept as numbers: more than the models of a process have
 UNSEEN = -1.0
 
 _ARROW = {"string": pa.string(), "long": pa.int64(), "boolean": pa.bool_()}
@@ -60,6 +63,7 @@ class Ask:
     columns: tuple[int, ...]   # of the vector
     features: tuple[int, ...]  # of the view, in the order of its plan
     stored: StoreAsk | None = None
+    texts: frozenset[int] = frozenset()  # those of the columns that are texts
 
 
 class VectorLayout:
@@ -91,14 +95,15 @@ class VectorLayout:
         expected: list[Ask] = []
         for one in model.inputs:
             if isinstance(one, ViewInput):
-                expected.append(_ask(one, len(kinds), topology, self.source))
-                kinds += ["number"] * len(one.names)
+                expected.append(ask := _ask(one, len(kinds), topology, self.source))
+                kinds += ["category" if column in ask.texts else "number" for column in ask.columns]
             else:
                 request_columns.append(len(kinds))
                 kinds.append("category" if isinstance(one, Category) else "number")
         self.kinds = tuple(kinds)
         self.request_columns = tuple(request_columns)
         self.expected = tuple(expected)
+        self._texts = frozenset().union(*(ask.texts for ask in expected))
 
     @property
     def width(self) -> int:
@@ -129,23 +134,16 @@ class VectorLayout:
         return tuple(one for one in self.model.requests if isinstance(one, Category))
 
     def category_values(self, batch: pa.RecordBatch | pa.Table) -> dict[str, tuple[CategoryValue, ...]]:
-        """The values of every category input that occur in a batch, sorted: code = place in this order.
+        """The values of every category among the request inputs that occur in a batch, see ``values_among``."""
+        return _values_among({one.name: self._category_column(one, batch) for one in self._categories})
+
+    def values_among(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> dict[str, tuple[CategoryValue, ...]]:
+        """The values of every category among columns by name, sorted: code = place in this order.
 
         Of more than ``CATEGORY_VALUES_MAX`` values the most frequent are kept, by value where they are equally so.
         """
-        return self.values_among({one.name: self._category_column(one, batch) for one in self._categories})
-
-    def values_among(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> dict[str, tuple[CategoryValue, ...]]:
-        """The same from the columns of the category inputs, by their names."""
-        found = {}
-        for one in self._categories:
-            counted = pc.value_counts(plain(columns[one.name]).drop_null())
-            pairs = sorted(
-                zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True),
-                key=lambda pair: (-pair[1], pair[0]),
-            )
-            found[one.name] = tuple(sorted(value for value, _ in pairs[:CATEGORY_VALUES_MAX]))
-        return found
+        return _values_among({
+            name: columns[name] for name, kind in zip(self.names, self.kinds, strict=True) if kind == "category"})
 
     def request_matrix(
         self, batch: pa.RecordBatch, categories: Mapping[str, Sequence[CategoryValue]]
@@ -180,18 +178,25 @@ class VectorLayout:
         """The whole matrix, float64[n, V].
 
         ``answers`` has for every ask of ``expected`` the view's float64[n, F] features; rows without an answer are NaN.
+        Of a text it is the number that stands for it everywhere (``features.texts``).
         """
         matrix = np.full((batch.num_rows, self.width), np.nan)
         values, columns = self.request_matrix(batch, categories)
         matrix[:, columns] = values
         for ask, answer in zip(self.expected, answers, strict=True):
             matrix[:, ask.columns] = answer[:, ask.features]
+        for column in self._texts:
+            matrix[:, column] = _text_codes(matrix[:, column], tuple(categories[self.names[column]]))
         return matrix
 
-    def columns(self, batch: pa.RecordBatch, answers: Sequence[np.ndarray]) -> list[pa.Array]:
+    def columns(
+        self, batch: pa.RecordBatch, answers: Sequence[np.ndarray],
+        texts: Callable[[np.ndarray], pa.Array] | None = None,
+    ) -> list[pa.Array]:
         """The vector as people read it, one array per name: categories as the values they are, all else as numbers.
 
-        Null = missing. Parameters as those of ``matrix``, which ``matrix_of`` makes of these columns.
+        Null = missing. Parameters as those of ``matrix``, which ``matrix_of`` makes of these columns; ``texts`` gives
+        the texts back that numbers in ``answers`` stand for.
         """
         columns: list[pa.Array] = [None] * self.width
         for place, one in zip(self.request_columns, self.model.requests, strict=True):
@@ -200,7 +205,8 @@ class VectorLayout:
                 _VALUES[type(one)](one, batch, self.model))
         for ask, answer in zip(self.expected, answers, strict=True):
             for place, feature in zip(ask.columns, ask.features, strict=True):
-                columns[place] = nullable(np.ascontiguousarray(answer[:, feature]))
+                values = np.ascontiguousarray(answer[:, feature])
+                columns[place] = texts(values) if place in ask.texts else nullable(values)
         return columns
 
     def matrix_of(
@@ -211,11 +217,42 @@ class VectorLayout:
         matrix = np.empty((row_count, self.width))
         for place, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
             column = columns[name]
-            matrix[:, place] = _codes(column, categories[name]) if kind == "category" else float64_of(plain(column))
+            if place in self._texts:
+                matrix[:, place] = _text_codes(numbers_of(plain(column)), tuple(categories[name]))
+            else:
+                matrix[:, place] = _codes(column, categories[name]) if kind == "category" else float64_of(plain(column))
         return matrix
 
     def _category_column(self, one: Category, batch: pa.RecordBatch | pa.Table) -> pa.Array:
         return pc.cast(plain(batch.column(one.field)), _ARROW[self.model.scores.fields[one.field].wire])
+
+
+def _values_among(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> dict[str, tuple[CategoryValue, ...]]:
+    found = {}
+    for name, column in columns.items():
+        counted = pc.value_counts(plain(column).drop_null())
+        pairs = sorted(
+            zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True),
+            key=lambda pair: (-pair[1], pair[0]),
+        )
+        found[name] = tuple(sorted(value for value, _ in pairs[:CATEGORY_VALUES_MAX]))
+    return found
+
+
+@lru_cache(KNOWN_TEXTS_MAX)
+def _numbered(values: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of texts, rising, and their places: hashing ten thousand takes longer than scoring a batch."""
+    numbers = numbers_of(pa.array(values, pa.string()))
+    order = np.argsort(numbers, kind="stable")   # of two with one number the smaller text counts
+    return numbers[order], order.astype(np.float64)
+
+
+def _text_codes(numbers: np.ndarray, values: tuple[str, ...]) -> np.ndarray:
+    """Codes of texts by their numbers."""
+    known, codes = _numbered(values)
+    at = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+    there = known[at] == numbers if len(known) else np.zeros(len(numbers), bool)
+    return np.where(np.isnan(numbers), np.nan, np.where(there, codes[at] if len(known) else UNSEEN, UNSEEN))
 
 
 def _codes(column: pa.Array, values: Sequence[CategoryValue]) -> np.ndarray:
@@ -230,10 +267,12 @@ def _ask(one: ViewInput, first_column: int, topology: Topology, source: int) -> 
     stored = StoreAsk(one.key_fields, one.max_ahead_ms) if one.is_stored else None
     bindings = topology.stages[stage].bindings_of(source)
     role = NO_ROLE if stored else next(b.role for b in bindings if b.fields == one.key_fields)
-    order = {name: place for place, name in enumerate(topology.stages[stage].views[view].feature_names)}
+    plan = topology.stages[stage].views[view]
+    order = {name: place for place, name in enumerate(plan.feature_names)}
     features = tuple(order[name] for name in one.view.feature_names)
     columns = tuple(range(first_column, first_column + len(features)))
-    return Ask(stage, role, view, one.prefix, one.view.uid, columns, features, stored)
+    texts = frozenset(first_column + place for place, feature in enumerate(features) if feature in plan.texts)
+    return Ask(stage, role, view, one.prefix, one.view.uid, columns, features, stored, texts)
 
 
 def _number(one: Number, batch: pa.RecordBatch, model: ModelSpec) -> np.ndarray:

@@ -70,32 +70,36 @@ def start_schema() -> dict:
     ])
 
 
-def answer_schema(pipeline: str, source: str, stage: str, views: Sequence[tuple[str, Sequence[str]]]) -> dict:
+def answer_schema(
+    pipeline: str, source: str, stage: str, views: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+) -> dict:
     """A stage's answer to one query of a scored source's event.
 
     Parameters
     ----------
     views
-        ``(view uid, feature names)`` of every view of the stage that some model asks in some role.
+        ``(view uid, features)`` of every view of the stage that some model asks in some role; a feature is
+        ``(name, "double" | "string")``.
 
     Notes
     -----
     ``refusal`` 0 = answered. Per view: ``<uid>__status`` (0 ok, 1 too late, 2 not asked in this role),
-    ``<uid>__as_of_ms``, ``<uid>__seq``, and each feature as a nullable double ``<uid>__<feature>``. The partition of
-    the topic is the event's own source partition, so it is not a field.
+    ``<uid>__as_of_ms``, ``<uid>__seq``, and each feature as a nullable double or text ``<uid>__<feature>``. The
+    partition of the topic is the event's own source partition, so it is not a field.
     """
     fields = [("offset", "long"), ("role", "int"), ("stamp", "long"), ("refusal", "int")]
     for uid, features in views:
         name = avro_name(uid)
         fields += [(f"{name}__status", "int"), (f"{name}__as_of_ms", "long"), (f"{name}__seq", "long")]
-        fields += [(f"{name}__{feature}", _nullable("double")) for feature in features]
+        fields += [(f"{name}__{feature}", _nullable(kind)) for feature, kind in features]
     return _record(pipeline, f"Answer_{avro_name(source)}_{avro_name(stage)}", fields)
 
 
 def feature_row_schema(view_uid: str, join_keys: Mapping[str, str], features: Sequence[tuple[str, str]]) -> dict:
     """A changed row of a view: what the online and the offline store are projections of.
 
-    ``join_keys`` maps each to "string", "long" or "int" (never null); ``features`` are ``(name, "long" | "double")``.
+    ``join_keys`` maps each to "string", "long" or "int" (never null); ``features`` are ``(name, "long" | "double" |
+    "string")``.
     """
     return _record(None, f"Row_{avro_name(view_uid)}", [
         *join_keys.items(),

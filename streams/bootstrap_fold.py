@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from headrace.features import Source
 from headrace.features.key_index import KeyIndex
+from headrace.features.plan import FoldPlan
 from headrace.features.stage import LogSlice, SourceRecords, StageCore
 from headrace.features.stage_columns import NO_ORIGIN, RowColumns
 from headrace.features.topology import Stage, Topology
@@ -35,14 +36,15 @@ class NewestRows:
 
     Parameters
     ----------
-    width : int
-        Features of the view.
+    plan : FoldPlan
+        Of the view.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, plan: FoldPlan) -> None:
         self._index, self._room = KeyIndex(), 0
         self._numbers = {name: np.empty(0, np.int64) for name in ("event_time", "as_of", "seq", "sweep")}
-        self._values = np.empty((0, width))
+        self._values = np.empty((0, len(plan.features)))
+        self._texts = np.empty((0, len(plan.texts)), object)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -56,9 +58,12 @@ class NewestRows:
             self._room = max(1_024, 2 * len(self._index))
             self._numbers = {name: np.resize(column, self._room) for name, column in self._numbers.items()}
             self._values = np.resize(self._values, (self._room, self._values.shape[1]))
+            self._texts = np.resize(self._texts, (self._room, self._texts.shape[1]))
         for name, column in self._numbers.items():
             column[slots] = getattr(rows, name)[at]
         self._values[slots] = rows.values[at]
+        for number, texts in enumerate(rows.texts):
+            self._texts[slots, number] = texts.take(pa.array(at)).to_pylist()
 
     def parts(self, row_count: int) -> Iterator[RowColumns]:
         """Yield all rows, so many at a time. The events that made them are in no log: they have no origin."""
@@ -67,7 +72,8 @@ class NewestRows:
             nowhere = np.full(len(slots), NO_ORIGIN, np.int64)
             numbers = {name: column[slots] for name, column in self._numbers.items()}
             yield RowColumns(
-                self._index.keys(slots), nowhere, nowhere, nowhere, nowhere, **numbers, values=self._values[slots]
+                self._index.keys(slots), nowhere, nowhere, nowhere, nowhere, **numbers, values=self._values[slots],
+                texts=tuple(pa.array(texts.tolist(), pa.string()) for texts in self._texts[slots].T),
             )
 
 
@@ -167,7 +173,7 @@ def fold_history(
         for number in history.stages for shard in range(shards[number])
     }
     newest = {
-        (number, view): NewestRows(len(plan.features))
+        (number, view): NewestRows(plan)
         for number in history.stages for view, plan in enumerate(topology.stages[number].views)
     }
     read, accepted = Counter(), Counter()

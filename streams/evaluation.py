@@ -52,7 +52,7 @@ def same_bits(left: np.ndarray, right: np.ndarray) -> Comparison:
 
 
 def compare_rows(
-    expected: Mapping[tuple, Mapping[str, float | int | None]], read: Mapping[tuple, Mapping]
+    expected: Mapping[tuple, Mapping[str, float | int | str | None]], read: Mapping[tuple, Mapping]
 ) -> Comparison:
     """Compare the last row of every entity with what the online store gave for it, value by value.
 

@@ -6,14 +6,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
 from headrace.features.admission import admit, binding_keys
+from headrace.features.columns import nullable
 from headrace.features.expr import evaluate_number
 from headrace.features.kernel.limits import MIN_TIME
 from headrace.features.plan import EVENTS
 from headrace.features.stage_columns import NOT_ASKED, OK, TOO_LATE
+from headrace.features.texts import is_text, texts_of
 from headrace.features.topology import Topology
 from headrace.models import Pipeline, compile_pipeline
 from headrace.models.artifact import Artifact
@@ -35,6 +38,8 @@ from headrace.streams.reset_state import commit_metadata
 from headrace.streams.scored import OWN_COLUMNS
 from headrace.streams.settings import Settings
 from headrace.streams.traces import Trace, window_events
+
+_Found = tuple[str, int, tuple[float | str | None, ...]]   # of an event: place, time, values of the view's columns
 
 STATUS = {OK: "ok", TOO_LATE: "too_late", NOT_ASKED: "not_asked"}
 
@@ -167,7 +172,7 @@ class _Tracer:
     names: TopicNames
     events: Sequence[PlacedEvents]
 
-    def read(self, stage: int, view: int, rows: np.ndarray) -> dict[int, tuple[str, int, np.ndarray]]:
+    def read(self, stage: int, view: int, rows: np.ndarray) -> dict[int, _Found]:
         """Return for rows of a view's source: place, event time, and the values of the view's columns."""
         plan, spec = self.topology.stages[stage].views[view], self.topology.stages[stage].view_specs[view]
         source = self.topology.source_index(spec.source.name)
@@ -178,9 +183,12 @@ class _Tracer:
         decoded = decoder.decode([m.value() for m in messages], [m.key() for m in messages])
         stamps = np.array([m.timestamp()[1] for m in messages], np.int64)
         verdict = admit(self.topology.sources[source], decoded.batch, stamps)
-        values = [evaluate_number(column, verdict.batch) for column in plan.columns]
-        matrix = np.stack(values, axis=1) if values else np.empty((len(rows), 0))
-        known = zip(rows.tolist(), places, verdict.event_time.tolist(), matrix, strict=True)
+        columns = [
+            (texts_of(column, verdict.batch) if is_text(column)
+             else nullable(evaluate_number(column, verdict.batch))).to_pylist() for column in plan.columns
+        ]
+        values = zip(*columns, strict=True) if columns else repeat(())
+        known = zip(rows.tolist(), places, verdict.event_time.tolist(), values, strict=False)
         return {row: (str(place), time, of) for row, place, time, of in known}
 
 
@@ -263,7 +271,6 @@ def _origins(
     return found
 
 
-def _event(known: tuple[str, int, np.ndarray], column: int) -> SourceEvent:
+def _event(known: _Found, column: int) -> SourceEvent:
     place, time, values = known
-    value = None if column == EVENTS or np.isnan(values[column]) else float(values[column])
-    return SourceEvent(place, time, value)
+    return SourceEvent(place, time, None if column == EVENTS else values[column])

@@ -18,10 +18,11 @@ class SourceEvent:
 
     place: str                # topic[partition]@offset
     event_time: int
-    value: float | None       # of what the feature aggregates; null where it counts events
+    value: float | str | None  # of what the feature aggregates; null where it counts events
 
     def __str__(self) -> str:
-        value = "" if self.value is None else f" = {self.value:.6g}"
+        shown = repr(self.value) if isinstance(self.value, str) else f"{self.value or 0:.6g}"
+        value = "" if self.value is None else f" = {shown}"
         return f"{self.place} {instant_text(self.event_time)}{value}"
 
 

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from redis import exceptions as redis_errors
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from headrace.features.columns import nullable
 from headrace.features.feast_encoding import (
     StoreRows,
     StoreView,
@@ -208,10 +206,7 @@ def encoded_rows(
     layout: StoreView, plan: FoldPlan, view: FeatureView, rows: RowColumns, incarnation: int
 ) -> StoreRows:
     """Rows of a stage core as the store's bytes: what the writer makes of the records that the stage makes of them."""
-    columns: dict[str, pa.Array] = join_key_columns(view.entity, rows.entity_key)
-    for number, feature in enumerate(plan.features):
-        values = np.ascontiguousarray(rows.values[:, number])
-        columns[feature.name] = pa.array(values.astype(np.int64)) if feature.dtype == "long" else nullable(values)
+    columns = join_key_columns(view.entity, rows.entity_key) | rows.features(plan)
     versions = encode_versions(np.full(len(rows.seq), incarnation), rows.seq, rows.sweep)
     return encode_rows(layout, columns, rows.as_of, versions)
 

@@ -147,6 +147,7 @@ def _features(view: FeatureView, feature: Aggregation) -> list[str]:
     what = "events" if feature.input is None else str(feature.input)
     rest = f" where {feature.where}" if feature.where is not None else ""
     rest += f", {feature.shift} earlier" if feature.shift else ""
+    rest += ", a text" if feature.dtype(view.source.scope(view.name)) == "string" else ""
     word = feature.agg.name.lower().replace("_", " ")
     if feature.operands:
         return [f"{window.name}: {word} {window.span}" for window in feature.expand(view.name)]

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from headrace.features.columns import int64_of, plain
 from headrace.features.duplicates import Judge
 from headrace.features.kernel.limits import MAX_CLOCK, NO_CLOCK
+from headrace.features.text_book import TextBook
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec, Pipeline, compile_pipeline
 from headrace.schemas.errors import DeclarationError
@@ -104,10 +105,12 @@ def _batches(
     model: ModelSpec, topology: Topology, scored: SinkEvents, answers: SinkTopic, labels: SinkEvents | None, cut_ms: int
 ) -> Iterator[pa.RecordBatch]:
     label_events = None if labels is None else labels.whole().between(-MAX_CLOCK, cut_ms + 1)  # seen: stamp <= cut
-    rows = TrainingRows(model, topology, label_join(model, label_events, cut_ms))
+    texts = TextBook()   # of all answers
+    rows = TrainingRows(model, topology, label_join(model, label_events, cut_ms), texts)
     yield rows.nothing()
     parts = {
-        partition: _ready(topology, scored, answers, partition, cut_ms) for partition in scored.topic.partitions()
+        partition: _ready(topology, scored, answers, partition, cut_ms, texts)
+        for partition in scored.topic.partitions()
     }
     for ready in in_canonical_order(parts, SLAB_EVENT_COUNT):
         yield from rows.take(ready)
@@ -115,10 +118,10 @@ def _batches(
 
 
 def _ready(
-    topology: Topology, scored: SinkEvents, answers: SinkTopic, partition: int, cut_ms: int
+    topology: Topology, scored: SinkEvents, answers: SinkTopic, partition: int, cut_ms: int, texts: TextBook
 ) -> Iterator[ReadyEvents]:
     """Yield the events of a partition that had arrived before the cut with their answers, in offset order."""
-    asking = ScoredSource(topology, topology.source_index(scored.source.name))
+    asking = ScoredSource(topology, topology.source_index(scored.source.name), texts)
     join, judge = AnswerJoin(asking.asks), Judge(scored.source)
     blocks = _answer_blocks(topology, asking, answers, partition) if asking.asks else iter(())
     for part in scored.blocks(partition):

@@ -6,14 +6,18 @@ the request's own inputs in the order the model was trained with.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
 from headrace.features.admission import encoded_binding_keys
+from headrace.features.plan import FoldPlan
 from headrace.features.stage import StageOutput
+from headrace.features.stage_columns import ViewAnswers
+from headrace.features.text_book import TextBook
+from headrace.features.texts import numbers_of
 from headrace.features.topology import Binding, Topology
 from headrace.models.vector import VectorLayout
 from headrace.schemas.buffers import float64_of, values_of
@@ -34,10 +38,14 @@ class ScoredSource:
     topology : Topology
     source : int
         Its index in the topology.
+    texts : TextBook, optional
+        Gives the numbers that stand for texts in answers, and the texts back, to whoever wants them. Without it they
+        are those of ``features.texts``, with which a vector is made.
     """
 
     topology: Topology
     source: int
+    texts: TextBook | None = field(default=None, compare=False)
 
     @cached_property
     def asks(self) -> tuple[Ask, ...]:
@@ -101,10 +109,25 @@ class ScoredSource:
                 number = self.ask_of(stage, role)
                 rows = np.flatnonzero(answers.role == role)
                 parts = [answers.views[view] for view in self.asks[number].views]
-                values = np.concatenate([np.asarray(p.values)[rows] for p in parts], axis=1)
+                plans = [self.topology.stages[stage].views[view] for view in self.asks[number].views]
+                values = np.concatenate([self._values(*each)[rows] for each in zip(plans, parts, strict=True)], axis=1)
                 marks = np.stack([np.stack([p.status, p.as_of, p.seq], axis=1)[rows] for p in parts], axis=1)
                 offsets = answers.offset[rows]
                 yield number, AnswerBlock(offsets, np.zeros(len(rows), np.int64), values, marks.astype(np.int64))
+
+    def _values(self, plan: FoldPlan, said: ViewAnswers) -> np.ndarray:
+        if self.texts is None or not said.texts:
+            return np.asarray(said.values)
+        values = said.values.copy()
+        for feature, texts in zip(plan.texts, said.texts, strict=True):
+            values[:, feature] = self.texts.numbers(texts)
+        return values
+
+    def numbers(self, column: pa.Array, kind: str) -> np.ndarray:
+        """Return float64[n]: a feature of answers, "double" or "string", as numbers."""
+        if kind != "string":
+            return float64_of(column)
+        return numbers_of(column) if self.texts is None else self.texts.numbers(column)
 
 
 class AnswerReader:
@@ -117,14 +140,14 @@ class AnswerReader:
     """
 
     def __init__(self, scored: ScoredSource, stage: int) -> None:
-        self.stage = stage
+        self.stage, self._scored = stage, scored
         self._asks = [(k, ask) for k, ask in enumerate(scored.asks) if ask.stage == stage]
         self._views = scored.topology.stages[stage].views
         asked = sorted({view for _, ask in self._asks for view in ask.views})
         self.schema = answer_schema(
             scored.topology.pipeline, scored.topology.sources[scored.source].name,
             scored.topology.stages[stage].name,
-            [(self._views[v].uid, self._views[v].feature_names) for v in asked],
+            [(self._views[v].uid, self._views[v].answer_fields) for v in asked],
         )
 
     def blocks(self, batch: pa.RecordBatch, row_offsets: np.ndarray) -> Iterator[tuple[int, AnswerBlock]]:
@@ -139,7 +162,8 @@ class AnswerReader:
             for view in ask.views:
                 plan = self._views[view]
                 name = avro_name(plan.uid)
-                values += [float64_of(batch.column(f"{name}__{feature}"))[rows] for feature in plan.feature_names]
+                values += [self._scored.numbers(batch.column(f"{name}__{feature}"), kind)[rows]
+                           for feature, kind in plan.answer_fields]
                 kept = [values_of(batch.column(f"{name}__{kind}")) for kind in ("status", "as_of_ms", "seq")]
                 marks.append(np.stack([column[rows].astype(np.int64) for column in kept], axis=1))
             yield number, AnswerBlock(

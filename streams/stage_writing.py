@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from headrace.features.columns import nullable
 from headrace.features.entity import Entity
 from headrace.features.plan import FoldPlan
 from headrace.features.stage_columns import (
@@ -61,7 +60,7 @@ class StageWriter:
             if asked:
                 name, views = topology.sources[source].name, [stage.views[view] for view in asked]
                 schema = answer_schema(
-                    topology.pipeline, name, stage.name, [(plan.uid, plan.feature_names) for plan in views])
+                    topology.pipeline, name, stage.name, [(plan.uid, plan.answer_fields) for plan in views])
                 self._answers[source] = _AnswerEncoder(names.rows(name), schema, dict(zip(asked, views, strict=True)),
                                                        registry)
         self._late = {}
@@ -121,9 +120,7 @@ class _RowEncoder:
             "_seq": rows.seq, "_incarnation": np.full(count, incarnation, np.int32),
             "_sweep_ms": rows.sweep,
         }
-        for number, feature in enumerate(self._plan.features):
-            values = np.ascontiguousarray(rows.values[:, number])
-            columns[feature.name] = values.astype(np.int64) if feature.dtype == "long" else nullable(values)
+        columns |= rows.features(self._plan)
         return frame(self._schema_id, self._codec.encode(pa.RecordBatch.from_pydict(columns)))
 
 
@@ -150,9 +147,7 @@ class _AnswerEncoder:
         name = avro_name(plan.uid)
         columns = {f"{name}__status": said.status.astype(np.int32), f"{name}__as_of_ms": said.as_of,
                    f"{name}__seq": said.seq}
-        for number, feature in enumerate(plan.feature_names):
-            columns[f"{name}__{feature}"] = nullable(np.ascontiguousarray(said.values[:, number]))
-        return columns
+        return columns | {f"{name}__{feature}": values for feature, values in said.features(plan).items()}
 
 
 def join_key_columns(entity: Entity, keys: Sequence[bytes]) -> dict[str, pa.Array]:

@@ -44,10 +44,12 @@ def costs_of(pipeline: Pipeline) -> list[ViewCost]:
 
 
 def _cost_of(plan: FoldPlan) -> ViewCost:
-    footprint = footprint_of(plan)
+    footprint, bounds = footprint_of(plan), bounds_of(plan)
+    for feature in plan.texts:
+        bounds[plan.features[feature].name] += "; a shard keeps each different text once"
     most = min(plan.exact_events, EXACT_EVENTS)
     return ViewCost(
-        plan.uid, plan.exact_events, TAIL_ERROR, bounds_of(plan), footprint.of(FEW_EVENTS),
+        plan.uid, plan.exact_events, TAIL_ERROR, bounds, footprint.of(FEW_EVENTS),
         footprint.of(most, past_cap=True), footprint.of_tallies(most), round(_us_per_event(plan), 2),
     )
 

@@ -4,7 +4,7 @@ Each check returns what it has counted and names what breaks it; one that has no
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureStore
 
+from headrace.features.plan import FoldPlan
 from headrace.features.stage_columns import NO_SWEEP
+from headrace.features.texts import numbers_of
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec, compile_pipeline
 from headrace.models.vector import VectorLayout
@@ -134,7 +136,7 @@ class Judgement:
         stage = self._topology.stages[number]
         plan, spec = stage.views[view], stage.view_specs[view]
         rows: dict[Update, bytes] = {}
-        for place, made in self._rows(self._names.features(spec.name, spec.version), plan.feature_names):
+        for place, made in self._rows(self._names.features(spec.name, spec.version), plan):
             if rows.setdefault(place, made) != made:
                 self.verdict.breaks("row said twice, differently", [f"{plan.uid} {place}"])
         source = spec.source.name
@@ -159,11 +161,13 @@ class Judgement:
         self.verdict.breaks("row is not the replay's",
                             (f"{plan.uid} {p}" for p in rows.keys() & expected.keys() if rows[p] != expected[p]))
 
-    def _rows(self, topic: str, names: Sequence[str]) -> Iterator[tuple[Update, bytes]]:
+    def _rows(self, topic: str, plan: FoldPlan) -> Iterator[tuple[Update, bytes]]:
         for batch in read_batches(self._settings, topic, self._registry):
             table = pa.Table.from_batches([batch])
             at = np.flatnonzero(table["_sweep_ms"].to_numpy() == NO_SWEEP)
-            values = np.stack([table[n].to_numpy().astype(float) for n in names], axis=1)[at]
+            values = np.stack([
+                numbers_of(table[each.name]) if each.dtype == "string" else table[each.name].to_numpy().astype(float)
+                for each in plan.features], axis=1)[at]
             origin = zip(*(table[n].to_numpy()[at].tolist() for n in ("_partition", "_offset", "_role")), strict=True)
             made = row_bytes(table["_seq"].to_numpy()[at], table["_as_of_ms"].to_numpy()[at], values)
             yield from zip(origin, made, strict=True)

@@ -22,6 +22,7 @@ from headrace.features.admission import admit
 from headrace.features.columns import int64_of, nullable, plain
 from headrace.features.duplicates import Judge
 from headrace.features.stage import StageOutput
+from headrace.features.text_book import TextBook
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec
 from headrace.models import labels as label_inputs
@@ -49,6 +50,8 @@ class TrainingRows:
         Of a pipeline with this model.
     labels : LabelJoin or None
         None: the model has no label, all labels are null.
+    texts : TextBook
+        That of the ``ScoredSource`` whose answers come.
 
     Raises
     ------
@@ -56,8 +59,8 @@ class TrainingRows:
         An input of the model is called as a column of this module.
     """
 
-    def __init__(self, model: ModelSpec, topology: Topology, labels: LabelJoin | None) -> None:
-        self.model, self._labels = model, labels
+    def __init__(self, model: ModelSpec, topology: Topology, labels: LabelJoin | None, texts: TextBook) -> None:
+        self.model, self._labels, self._texts = model, labels, texts
         self.layout = VectorLayout(model, topology)
         self._scored = ScoredSource(topology, self.layout.source)
         self._waiting: list[ReadyEvents] = []
@@ -94,7 +97,7 @@ class TrainingRows:
 
     def _rows(self, ready: ReadyEvents, labels: np.ndarray) -> pa.RecordBatch:
         batch = batch_of(ready) if len(ready.offsets) else pa.RecordBatch.from_pylist([], schema=ready.events.schema)
-        vector = self.layout.columns(batch, answers_of(self.layout, self._scored, ready))
+        vector = self.layout.columns(batch, answers_of(self.layout, self._scored, ready), self._texts.texts)
         columns = [*self._origin(batch, ready.offsets), *vector, nullable(labels)]
         return pa.RecordBatch.from_arrays(columns, names=[*self._names, LABEL])
 
@@ -160,10 +163,11 @@ def training_batches(
     on_output, slab_event_count
         As in `replay`.
     """
+    texts = TextBook()   # of all answers
     rows = [
-        TrainingRows(model, topology, label_join(model, _label_events(model, find), cut_ms)) for model in models
+        TrainingRows(model, topology, label_join(model, _label_events(model, find), cut_ms), texts) for model in models
     ]
-    scored = {one.layout.source: ScoredSource(topology, one.layout.source) for one in rows}
+    scored = {one.layout.source: ScoredSource(topology, one.layout.source, texts) for one in rows}
     for one in rows:
         yield one.model.name, one.nothing()
     for source, ready in replay(topology, events, scored, on_output, slab_event_count):

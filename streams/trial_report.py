@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from feast import FeatureStore
 
+from headrace.features.plan import FoldPlan
 from headrace.features.stage import StageOutput
-from headrace.features.stage_columns import NO_SWEEP
+from headrace.features.stage_columns import NO_SWEEP, RowColumns
 from headrace.features.topology import Topology
 from headrace.models import ModelSpec, compile_pipeline
 from headrace.models.training import auc
@@ -39,9 +40,9 @@ class LastRows:
 
     Attributes
     ----------
-    rows : dict of view uid to dict of entity key to float64[F]
+    rows : dict of view uid to dict of entity key to float64[F], object[F] if there are texts
         Those of sweeps too.
-    since : dict of view uid to dict of entity key to dict of (seq, instant) to float64[F]
+    since : dict of view uid to dict of entity key to dict of (seq, instant) to the same
         The row of a key's last event (instant ``NO_SWEEP``) and those of the sweeps after it: on live topics time goes
         on, so the store may hold any of them.
     """
@@ -55,14 +56,25 @@ class LastRows:
     def see(self, stage: int, output: StageOutput) -> None:
         """Take over the rows of one stage output; later rows of a key replace earlier ones."""
         for view, columns in output.rows.items():
-            uid = self._topology.stages[stage].views[view].uid
-            self.rows[uid].update(zip(columns.entity_key, columns.values, strict=True))
+            plan = self._topology.stages[stage].views[view]
+            uid, cells = plan.uid, cells_of(plan, columns)
+            self.rows[uid].update(zip(columns.entity_key, cells, strict=True))
             since = self.since[uid]
             versions = zip(columns.seq.tolist(), columns.sweep.tolist(), strict=True)
-            for key, version, row in zip(columns.entity_key, versions, columns.values, strict=True):
+            for key, version, row in zip(columns.entity_key, versions, cells, strict=True):
                 if version[1] == NO_SWEEP:
                     since[key] = {}
                 since[key][version] = row
+
+
+def cells_of(plan: FoldPlan, rows: RowColumns) -> np.ndarray:
+    """Return the features of n rows, float64[n, F], or with texts in their places object[n, F]; null is NaN."""
+    if not rows.texts:
+        return rows.values
+    cells = rows.values.astype(object)
+    for feature, texts in zip(plan.texts, rows.texts, strict=True):
+        cells[:, feature] = [np.nan if text is None else text for text in texts.to_pylist()]
+    return cells
 
 
 @dataclass(frozen=True)
@@ -190,7 +202,7 @@ def feast_parity(
     return total
 
 
-def _as_feast(value: float, dtype: str) -> float | int | None:
+def _as_feast(value: float | str, dtype: str) -> float | int | str | None:
     if value != value:
         return None
     return int(value) if dtype == "long" and np.isfinite(value) else value

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from headrace.features.stage_columns import OK, TOO_LATE
-from headrace.features.topology import Topology
+from headrace.features.texts import numbers_of, texts_of
+from headrace.features.topology import Stage, Topology
 from headrace.streams.event_files import event_times
 from headrace.streams.verify_check import Fault
 from headrace.streams.verify_logs import SourceLog
@@ -113,7 +115,8 @@ def value_of(topology: Topology, fault: Fault, numbers: Numbers) -> Value:
     names = list(numbers.keys)
     feature = "" if one.column in (ROW, AGAIN) else one.column
     floats = feature in stage.views[one.view].feature_names
-    expected, found = (_side(one, side, floats, names) for side in (one.expected, one.found))
+    texts = _texts(topology, stage, one.view, feature, numbers) if floats else {}
+    expected, found = (_side(one, side, floats, names, texts) for side in (one.expected, one.found))
     if one.column == AGAIN:
         expected, found = "it once", "it twice"
     return Value(
@@ -121,11 +124,24 @@ def value_of(topology: Topology, fault: Fault, numbers: Numbers) -> Value:
         event, expected, found)
 
 
-def _side(one: Difference, side: int | None, is_float: bool, keys: list[bytes]) -> str:
+def _texts(topology: Topology, stage: Stage, view: int, feature: str, numbers: Numbers) -> dict[float, str]:
+    """What the numbers of a feature stand for: the texts of all events, by number; none if it is no text."""
+    plan = stage.views[view]
+    planned = plan.features[plan.feature_names.index(feature)]
+    if planned.dtype != "string":
+        return {}
+    log = numbers.logs[topology.source_index(stage.view_specs[view].source.name)]
+    found = pc.unique(texts_of(plan.columns[planned.column], log.rows))
+    return dict(zip(numbers_of(found).tolist(), map(repr, found.to_pylist()), strict=True))
+
+
+def _side(one: Difference, side: int | None, is_float: bool, keys: list[bytes], texts: dict[float, str]) -> str:
     if one.column == ROW:
         return "none" if side is None else "one"
     if is_float:
         value = float(np.array([side], np.int64).view(np.float64)[0])
+        if texts and not math.isnan(value):
+            return texts.get(value, "a text of no event")
         return "null" if math.isnan(value) else repr(value)   # the shortest text that names no other double
     if one.column == "key":
         return keys[side].decode() if side >= 0 else "another key"

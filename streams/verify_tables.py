@@ -7,7 +7,8 @@
     late     an event too late for a view        (event, role)    key, event_time, stream_time
 
 Events and keys are numbers (`Numbers`). Cells are 64 bits each: integers, and floats as they are stored, every NaN the
-same one. So equality is equality of bits, and missing rows are rows of one table that the other lacks.
+same one; a text is the number that stands for it. So equality is equality of bits, and missing rows are rows of one
+table that the other lacks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.features.admission import encoded_binding_keys
-from headrace.features.stage_columns import NOT_ASKED, AnswerColumns, LateColumns, RowColumns
+from headrace.features.stage_columns import NOT_ASKED, AnswerColumns, LateColumns, RowColumns, ViewAnswers
+from headrace.features.texts import numbers_of
 from headrace.features.topology import Topology
 from headrace.streams.verify_logs import SourceLog
 from headrace.streams.verify_run import Said
@@ -139,7 +141,7 @@ class Teller:
     def __init__(
         self, topology: Topology, stage: int, numbers: Numbers, event_of: Sequence[np.ndarray] | None = None
     ) -> None:
-        self._features = [plan.feature_names for plan in topology.stages[stage].views]
+        self._plans = topology.stages[stage].views
         self._numbers, self._event_of = numbers, event_of
 
     def tables(self, said: Sequence[Said]) -> tuple[dict[Name, Table], list[Difference]]:
@@ -168,7 +170,7 @@ class Teller:
             "row": ("key", "event_time", "as_of", "seq"), "sweep": ("event_time", "as_of", "seq"),
             "answer": ("stamp", "event_time", "status", "as_of", "seq"), "late": ("key", "event_time", "stream_time"),
         }[kind]
-        return head if kind == "late" else head + self._features[view]
+        return head if kind == "late" else head + self._plans[view].feature_names
 
     def _repeated(
         self, name: Name, ids: np.ndarray, cells: np.ndarray, life: np.ndarray, same: np.ndarray
@@ -191,7 +193,7 @@ class Teller:
     def _rows(self, view: int, rows: RowColumns) -> Iterable[tuple[Name, np.ndarray, np.ndarray]]:
         key, swept = self._numbers.key(rows.entity_key), rows.sweep > 0
         head = np.column_stack([rows.event_time, rows.as_of, rows.seq])
-        cells = np.column_stack([head, bits(rows.values)])
+        cells = np.column_stack([head, self._values(view, rows)])
         if swept.any():
             yield ("sweep", view), np.column_stack([key[swept], rows.sweep[swept]]), cells[swept]
         if not swept.all():
@@ -205,7 +207,14 @@ class Teller:
         for view, one in answers.views.items():
             asked = one.status != NOT_ASKED
             head = np.column_stack([answers.stamp, answers.event_time, one.status, one.as_of, one.seq])
-            yield ("answer", view), ids[asked], np.column_stack([head, bits(one.values)])[asked].astype(np.int64)
+            yield ("answer", view), ids[asked], np.column_stack([head, self._values(view, one)])[asked].astype(np.int64)
+
+    def _values(self, view: int, said: RowColumns | ViewAnswers) -> np.ndarray:
+        """Cells of features: of texts the numbers of what was said, whatever the shard had for them."""
+        values = said.values.copy()
+        for feature, texts in zip(self._plans[view].texts, said.texts, strict=True):
+            values[:, feature] = numbers_of(texts)
+        return bits(values)
 
     def _late(self, late: LateColumns) -> Iterable[tuple[Name, np.ndarray, np.ndarray]]:
         event = self._event(late.source, late.partition, late.offset)

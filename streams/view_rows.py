@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from headrace.features import FeatureView, Source
 from headrace.features.admission import admit
-from headrace.features.columns import nullable, plain
+from headrace.features.columns import plain
 from headrace.features.plan import LIFETIME, FoldPlan
 from headrace.features.stage import RowColumns, StageCore
+from headrace.features.stage_columns import no_texts
 from headrace.features.topology import Topology
 from headrace.models import Pipeline, compile_pipeline
 from headrace.schemas.buffers import values_of
@@ -78,16 +79,13 @@ def row_columns(view: FeatureView, plan: FoldPlan, rows: RowColumns) -> dict[str
     """Return rows as columns: the join keys, event time, as-of, the features; counts are whole numbers."""
     columns: dict[str, pa.Array] = dict(join_key_columns(view.entity, rows.entity_key))
     columns |= {"_event_time": pa.array(rows.event_time).cast(MOMENT), "_as_of": pa.array(rows.as_of).cast(MOMENT)}
-    for number, feature in enumerate(plan.features):
-        values = np.ascontiguousarray(rows.values[:, number])
-        columns[feature.name] = pa.array(values.astype(np.int64)) if feature.dtype == "long" else nullable(values)
-    return columns
+    return columns | rows.features(plan)
 
 
 def no_rows(plan: FoldPlan) -> RowColumns:
     """Return rows of a view that are none."""
     none = [np.empty(0, np.int64) for _ in range(8)]
-    return RowColumns([], *none, values=np.empty((0, len(plan.features))))
+    return RowColumns([], *none, values=np.empty((0, len(plan.features))), texts=no_texts(plan))
 
 
 @dataclass(frozen=True)

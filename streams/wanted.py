@@ -131,5 +131,5 @@ def _stage_records(topology: Topology, stage: Stage, names: TopicNames) -> Itera
             yield topic, stage_schema(topology.pipeline, entity, name, stage.carried(source))
         asked = sorted({view for binding in stage.bindings_of(source) for view in binding.queries})
         if asked:
-            views = [(stage.views[view].uid, stage.views[view].feature_names) for view in asked]
+            views = [(stage.views[view].uid, stage.views[view].answer_fields) for view in asked]
             yield names.rows(name), answer_schema(topology.pipeline, name, stage.name, views)

@@ -166,6 +166,10 @@ class Aggregation(ByMeaning):
         if self.where is not None:
             expect(self.where, scope, BOOLEAN)
 
+    def dtype(self, scope: Scope) -> str:
+        """What a feature of it is: "long", "double" or "string"."""
+        return "long" if self.agg in (Agg.COUNT, Agg.DISTINCT) else "double"
+
     def column(self, scope: Scope) -> Expr | None:
         """The expression whose numbers are aggregated; None where events themselves are counted."""
         value = self.input

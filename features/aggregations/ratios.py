@@ -76,6 +76,8 @@ class Ratio(Aggregation):
         """Raise DeclarationError where an operand does not fit the source."""
         for operand in self.operands:
             operand.check_types(scope)
+            if operand.dtype(scope) == "string":
+                raise DeclarationError(f"{scope.where}: {operand.input} is a text, of which there is no ratio")
 
     def column(self, scope: Scope) -> Expr | None:
         """That of the numerator."""

@@ -20,6 +20,7 @@ from headrace.streams.dataset import replay_scored
 from headrace.streams.evaluation import Comparison, same_bits
 from headrace.streams.event_files import Events
 from headrace.streams.explaining import Explainer
+from headrace.streams.explanation import Explanation
 from headrace.streams.feast_reads import read_entities
 from headrace.streams.publish import publish_live, steady
 from headrace.streams.recorded import read_recorded
@@ -57,6 +58,7 @@ class Live:
         self.running = running
         self.names = TopicNames(running.shop.pipeline.name, running.settings.prefix)
         self.registry = Registry(running.settings.registry)
+        self._feast: FeatureStore | None = None
         self.topology, self.store = running.shop.topology, store_client(running.settings.redis)
         self.layouts = store_views(self.topology, store_project(self.topology.pipeline, running.settings.prefix))
         self.accounting = Accounting(running.shop.topology, running.settings, running.plan.partitions)
@@ -118,12 +120,22 @@ class Live:
             for number, stage in enumerate(self.topology.stages) for view, plan in enumerate(stage.views)
         }
 
+    def stock_rows(self, view: FeatureView, keys: Sequence[bytes]) -> dict[bytes, dict]:
+        """What Feast's own client reads."""
+        if self._feast is None:
+            self._feast = FeatureStore(repo_path=str(self.running.plan.folder / "feast"))
+        return read_entities(self._feast, view, keys)
+
+    def explained(self) -> Explanation:
+        """The newest prediction, as `headrace explain` has it."""
+        table = read_table(self.running.settings, self.names.predictions("disputed"), self.registry)
+        newest = max(table.select(["event_time", "id"]).to_pylist(), key=lambda row: row["event_time"])
+        return Explainer(self.running.shop.pipeline, self.running.settings).explain(newest["id"])[0]
+
     def await_decay(self, view: FeatureView, feature: str, keys: Sequence[bytes]) -> None:
         """Wait until the stock client reads 0 for every key, although no event comes."""
-        store = FeatureStore(repo_path=str(self.running.plan.folder / "feast"))
-
         def all_zero() -> bool:
-            return {row[feature] for row in read_entities(store, view, keys).values()} == {0}
+            return {row[feature] for row in self.stock_rows(view, keys).values()} == {0}
 
         self.running.wait(all_zero, f"{view.uid}.{feature} is 0 for all {len(keys)} keys")
 

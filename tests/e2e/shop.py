@@ -1,6 +1,6 @@
 """A shop's pipeline for end-to-end tests: every aggregation, two roles of one entity, null keys, hourly JSON."""
 
-from headrace.features import Count, Entity, FeatureView, Last, Max, Mean, Min, Source, Std, Sum, field
+from headrace.features import Count, Entity, FeatureView, Last, Max, Mean, Min, MostFrequent, Source, Std, Sum, field
 from headrace.models import Label, ModelSpec, Pipeline, category, hour_of_day, number, ratio
 
 
@@ -41,6 +41,7 @@ customer_orders = FeatureView(
     features=[
         Count(["10m", "1d"]), Sum("amount", "1h"), Max("amount", "1d"), Std("amount", "1d"), Count(),
         Sum(field("amount") * field("quantity"), "1d", name="spend_1d"), Last("amount", "7d", shift="1ms"),
+        MostFrequent("merchant", "1d"), MostFrequent("currency", "3 events", where=field("amount") > 15),
     ],
 )
 customer_payments = FeatureView(
@@ -66,7 +67,8 @@ recent_orders = FeatureView(  # nobody asks for it: it decays in the store
 
 payer_payments = FeatureView(  # payments are keyed by customer and nothing else feeds it: their topic is its log
     "payer_payments", version=1, source=payments, entity=Entity("payer", {"customer": str}),
-    on={"customer": "customer"}, features=[Count(["2s", "1d"]), Sum("paid", "1h"), Last("paid")], sweep="1s",
+    on={"customer": "customer"}, sweep="1s",
+    features=[Count(["2s", "1d"]), Sum("paid", "1h"), Last("paid"), MostFrequent("merchant", "2s")],
 )
 
 disputed = ModelSpec(

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from headrace.schemas.keys import compact_keys
 from headrace.schemas.topics import TopicNames
 from headrace.streams.cluster import WorkerPlan
 from headrace.streams.event_files import Events
+from headrace.streams.explanation import Explanation
 from headrace.streams.latency import latest
 from headrace.streams.look import Observer, reads_of
 from headrace.streams.producer import GaplessProducer
@@ -21,7 +22,7 @@ from headrace.streams.status_causes import stages_of
 from headrace.streams.status_report import report
 from tests.e2e.harness import Running, start
 from tests.e2e.live import RATE_PER_S, Live, assert_recorded_exactly
-from tests.e2e.shop import payer_payments, recent_orders
+from tests.e2e.shop import customer_orders, payer_payments, recent_orders
 
 # A record can be seen some time after its stamp: 50 ms where the broker waits for a core, as it does among tests. A
 # promise must stay below that, or it is broken now and then.
@@ -107,6 +108,17 @@ def assert_kafka_knows(found: dict, by_files: dict) -> None:
     assert all(shard["slowest"] for shard in found["shards"] if shard["entity"] != "payer")
 
 
+def assert_texts_are_texts(rows: Iterable[dict], explained: Explanation) -> None:
+    """Assert that Feast's client reads the texts of events, and that a prediction is explained by them."""
+    merchants = {row["merchant_most_frequent_1d"] for row in rows}
+    assert len(merchants - {None}) > 2 and merchants - {None} <= {f"m{n}" for n in range(12)}
+    usual = {each.name: each for each in explained.features}["customer_orders__currency_most_frequent_3_events"]
+    assert usual.kind == "category" and usual.category in {"EUR", "USD", "CHF", None}
+    assert {event.value for event in usual.origin.events} <= {"EUR", "USD", "CHF", None}
+    known = [event.value for event in usual.origin.events if event.value is not None]
+    assert usual.category in known if known else usual.value is None
+
+
 def test_one_worker_and_a_source_that_is_almost_silent(shop, services, unique, tmp_path):
     with Children() as children:
         running = start(
@@ -126,9 +138,10 @@ def test_one_worker_and_a_source_that_is_almost_silent(shop, services, unique, t
         live.await_decay(recent_orders, "count_2s", keys := customers(part(events, 0.25, 1)))
         live.await_decay(payer_payments, "count_2s", payers := customers(part(events, 0.25, 1), "payments"))
         running.cluster.stop()
-        found = live.findings()
+        found, texts, explained = live.findings(), live.stock_rows(customer_orders, keys), live.explained()
         overtaken, misaligned = running.stage_counts("overtaken"), running.stage_counts("misaligned")
     assert_recorded_exactly(found)
+    assert_texts_are_texts(texts.values(), explained)
     assert found.swept["recent_orders.v1"] >= len(keys) > 0
     assert found.swept["payer_payments.v1"] >= len(payers) > 0   # its stage reads the topic of payments itself
     assert (overtaken, misaligned) == (0, 0)

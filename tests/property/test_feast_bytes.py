@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.features.feast_decoding import decode_rows, stored_fields
+from headrace.features.feast_decoding import decode_rows, decode_texts, stored_fields
 from headrace.features.feast_encoding import (
     ARROW_TYPES,
     StoreView,
@@ -22,6 +22,7 @@ from headrace.features.feast_encoding import (
     feature_field,
     newest_rows,
 )
+from headrace.features.texts import hash_of_text
 
 PROTO_FIELD = {"string": "string_val", "int": "int32_val", "long": "int64_val", "double": "double_val"}
 INT32 = st.integers(-2**31, 2**31 - 1)
@@ -97,14 +98,15 @@ def test_the_newest_rows_are_what_writing_one_by_one_would_leave(rows):
 
 
 READABLE = st.tuples(st.floats(allow_nan=False) | st.none(), st.integers(-2**53, 2**53) | st.none(), TRIPLES,
-                     st.integers(-62_135_596_800_000, 253_402_300_799_999))
+                     st.integers(-62_135_596_800_000, 253_402_300_799_999), TEXT | st.none())
 
 
 @given(st.lists(READABLE, max_size=5))
 def test_what_is_encoded_is_decoded_and_what_is_not_there_is_missing(rows):
-    view = StoreView("p", "v_v1", (("k", "long"),), (("x", "double"), ("n", "long")))
+    view = StoreView("p", "v_v1", (("k", "long"),), (("x", "double"), ("n", "long"), ("s", "string")))
     columns = {"k": pa.array(range(len(rows)), pa.int64()), "x": pa.array([row[0] for row in rows], pa.float64()),
-               "n": pa.array([row[1] for row in rows], pa.int64())}
+               "n": pa.array([row[1] for row in rows], pa.int64()),
+               "s": pa.array([row[4] for row in rows], pa.string())}
     versions = encode_versions(*np.array([row[2] for row in rows], np.int64).reshape(-1, 3).T)
     encoded = encode_rows(view, columns, np.array([row[3] for row in rows], np.int64), versions)
     replies = [(v, *values) for v, values in zip(encoded.versions, encoded.values, strict=True)]
@@ -113,4 +115,6 @@ def test_what_is_encoded_is_decoded_and_what_is_not_there_is_missing(rows):
     assert list(zip(found.incarnation, found.seq, found.instant, strict=True)) == [*(row[2] for row in rows), (0, 0, 0)]
     assert found.as_of_ms.tolist() == [*(row[3] for row in rows), 0]
     read = [[None if value != value else value for value in row] for row in found.values.tolist()]
-    assert read == [*([row[0], row[1]] for row in rows), [None, None]]
+    assert [row[:2] for row in read] == [*([row[0], row[1]] for row in rows), [None, None]]
+    assert [row[2] for row in read] == [*(None if row[4] is None else hash_of_text(row[4]) for row in rows), None]
+    assert decode_texts([values[-1] for values in encoded.values]).to_pylist() == [row[4] for row in rows]

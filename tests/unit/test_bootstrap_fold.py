@@ -47,12 +47,14 @@ class Said:
             for at, key in enumerate(rows.entity_key):
                 version = int(rows.seq[at]), int(rows.sweep[at])
                 assert version not in self.rows[stage, view, key], "a version is said once"
-                self.rows[stage, view, key][version] = int(rows.as_of[at]), rows.values[at].tobytes()
+                texts = [each[at].as_py() for each in rows.texts]
+                self.rows[stage, view, key][version] = int(rows.as_of[at]), rows.values[at].tobytes(), texts
         for found in output.answers:
             for at in range(len(found.offset)):
                 row = self._row_of(found.source, int(found.partition[at]), int(found.offset[at]))
                 self.answers[stage, found.source, row, int(found.role[at])] = int(found.stamp[at]), [
-                    (int(view.status[at]), int(view.as_of[at]), int(view.seq[at]), view.values[at].tobytes())
+                    (int(view.status[at]), int(view.as_of[at]), int(view.seq[at]), view.values[at].tobytes(),
+                     [each[at].as_py() for each in view.texts])
                     for view in found.views.values()
                 ]
         late = output.late
@@ -135,7 +137,8 @@ def test_the_newest_row_of_every_key_is_kept_and_has_no_origin(folded, before):
             assert set(rows.offset) == set(rows.partition) == set(rows.role) == {-1}
             for at, key in enumerate(rows.entity_key):
                 version = int(rows.seq[at]), int(rows.sweep[at])
-                found[stage, view, key] = version, (int(rows.as_of[at]), rows.values[at].tobytes())
+                texts = [each[at].as_py() for each in rows.texts]
+                found[stage, view, key] = version, (int(rows.as_of[at]), rows.values[at].tobytes(), texts)
     assert found == {key: max(versions.items()) for key, versions in before.rows.items()} != {}
 
 

@@ -201,7 +201,8 @@ def test_a_null_record_may_hold_nulls_where_its_fields_may_not(fast):
 OURS = [
     records.stage_schema("p", "origin", "departed", {"delay": "double", "n": "long", "ok": "boolean", "to": "string"}),
     records.tick_schema(), records.mark_schema(), records.late_schema("departed"),
-    records.answer_schema("p", "scheduled", "origin", [("origin_departures.v1", ["count_1h"]), ("b.v2", ["x", "y"])]),
+    records.answer_schema("p", "scheduled", "origin", [
+        ("origin_departures.v1", [("count_1h", "double")]), ("b.v2", [("x", "double"), ("y", "string")])]),
     records.feature_row_schema("a.v1", {"origin": "string", "n": "int"}, [("count_1h", "long"), ("mean_1h", "double")]),
     records.prediction_schema("m", ["distance", "origin__count_1h"], ["origin", "dest"]),
     records.prediction_schema("m", ["distance"], []),

@@ -25,6 +25,7 @@ from headrace.streams.errors import EventFileError
 from headrace.streams.event_streams import open_events
 from headrace.streams.training_rows import training_batches
 from headrace.streams.trial import TrialPlan, read_all, read_labels, train_models
+from headrace.streams.trial_report import cells_of
 from tests.e2e import shop
 from tests.e2e.flights_events import write_flights
 from tests.e2e.shop_events import DAY_MS, START_MS, write_events
@@ -65,7 +66,7 @@ def labels_in(table) -> list:
 
 def test_a_training_set_has_the_vectors_and_labels_of_the_replay(folder, table, known):
     dataset = replay_scored(TOPOLOGY, known)[LAYOUT.source]
-    categories = LAYOUT.category_values(dataset.ready.events)
+    categories = LAYOUT.values_among({name: table.column(name) for name in LAYOUT.names})
     assert same_bits(matrix_of(table, categories), dataset.matrix(LAYOUT, categories))
     expected = labels_of(shop.disputed, dataset, [*known, *read_labels(shop.PIPELINE, TOPOLOGY, folder)], CUT_MS)
     assert labels_in(table) == [None if value != value else value for value in expected.tolist()]
@@ -162,7 +163,7 @@ def test_a_preview_is_the_end_or_the_beginning_of_all_rows(view, folder):
         for rows in output.rows.values():
             of_events = rows.sweep == NO_SWEEP
             expected["as_of"] += rows.as_of[of_events].tolist()
-            expected["values"] += rows.values[of_events].tolist()
+            expected["values"] += cells_of(topology.stages[0].views[0], rows)[of_events].tolist()
 
     replay_scored(topology, read_all(topology, folder), see)
     for n in (1, 7, 60):

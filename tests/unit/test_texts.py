@@ -3,10 +3,10 @@
 import pyarrow as pa
 import pytest
 
-from headrace.features import Count, CountDistinct, Entity, FeatureView, MostFrequent, Quantile, Source, field
+from headrace.features import Count, CountDistinct, Entity, FeatureView, MostFrequent, Quantile, Ratio, Source, field
 from headrace.features.expr import evaluate_number
 from headrace.features.expr_oracle import evaluate_record
-from headrace.features.texts import TextHash
+from headrace.features.texts import TextHash, texts_of
 from headrace.schemas.errors import DeclarationError
 
 FIELDS = {"id": "string", "note": ["null", "string"], "at": "long", "x": "double"}
@@ -35,8 +35,32 @@ def test_the_plan_counts_different_texts_by_their_numbers_and_texts_by_ones():
         ("note_count_1h", "long"), ("note_distinct_1h", "long"), ("x_p99_9_1h", "double")]
 
 
+def test_the_most_frequent_text_is_a_text_and_that_of_a_number_is_not():
+    found = view(MostFrequent("note", "1h", where=field("x") > 1), MostFrequent("x", "1h"))
+    plan = found.plan()
+    assert [each.text for each in plan.columns] == ["(text(note) when (x > 1.0))", "x"]
+    assert [(f.name, f.dtype) for f in plan.features] == [
+        ("note_most_frequent_1h", "string"), ("x_most_frequent_1h", "double")]
+    assert plan.answer_fields == (("note_most_frequent_1h", "string"), ("x_most_frequent_1h", "double"))
+
+
+def test_a_text_too_long_for_a_feature_counts_as_missing():
+    batch = pa.RecordBatch.from_pydict({"note": ["ä" * 512, "ä" * 513, None], "x": [2.0, 2.0, 2.0]})
+    [column] = view(MostFrequent("note", "1h", where=field("x") > 1)).plan().columns
+    assert texts_of(column, batch).to_pylist() == ["ä" * 512, None, None]
+    numbers = evaluate_number(column, batch).tolist()
+    assert [None if n != n else n for n in numbers] == [evaluate_record(column, row) for row in batch.to_pylist()]
+
+
+def test_texts_of_a_slice_are_its_own():
+    texts = pa.array(["m0", "m1", None, "m3", "m4"])
+    batch = pa.RecordBatch.from_arrays([texts, pa.array([2.0, 2, 2, 0, 2])], names=["note", "x"]).slice(1)
+    [column] = view(MostFrequent("note", "1h", where=field("x") > 1)).plan().columns
+    assert texts_of(column, batch).to_pylist() == ["m1", None, None, "m4"]
+
+
 @pytest.mark.parametrize("declare, message", [
-    (lambda: view(MostFrequent("note", "1h")), "MostFrequent of a text"),
+    (lambda: view(Ratio(MostFrequent("note", "1h"), Count("1h"), name="r")), "note is a text"),
     (lambda: view(Quantile("note", 0.5, "1h")), "numeric field"),
     (lambda: MostFrequent("x"), "no windows"),
     (lambda: CountDistinct("x", shift="1h"), "lifetime's cannot be shifted"),

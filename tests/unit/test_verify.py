@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -22,6 +23,7 @@ from headrace.features import (
     LastK,
     Max,
     Mean,
+    MostFrequent,
     MsSinceFirst,
     MsSinceLast,
     Ratio,
@@ -104,14 +106,32 @@ def test_every_aggregation_agrees_under_disturbances():
     views = [
         FeatureView("order", source=sources[0], entity=customer, features=[
             First("amount"), LastK("amount", 2, "1h"), Change("amount", "3 events"), Trend("amount", "1h"),
-            Ratio(Count("10m"), Count("1h"), name="share"), Share(field("note") == "gift", "1h", name="gifts")]),
+            Ratio(Count("10m"), Count("1h"), name="share"), Share(field("note") == "gift", "1h", name="gifts"),
+            MostFrequent("note", "1h"), MostFrequent("note", "3 events", where=field("amount") > 1, name="large")]),
         FeatureView("age", source=sources[1], entity=customer, sweep="5m", features=[
             MsSinceLast("paid", "1h"), MsSinceFirst(), DecayedMean("paid", half_life="1h"),
-            Ratio(DecayedSum("paid", half_life="1h"), DecayedCount(half_life="10m")), Sum("paid", "3 events")]),
+            Ratio(DecayedSum("paid", half_life="1h"), DecayedCount(half_life="10m")), Sum("paid", "3 events"),
+            MostFrequent("method", "1d")]),
     ]
     verdict = Verification(Pipeline("newer", views=views), events_per_seed=120).verify(range(3))
     assert verdict.holds, [line for failure in verdict.failures for line in failure.lines("")]
     assert verdict.counts["swept"] > 0 and verdict.counts["values_oracle"] > 1000
+
+
+class _Shouting(stage.TextBook):
+    """Texts come back in capitals."""
+
+    def texts(self, numbers):
+        return pc.utf8_upper(super().texts(numbers))
+
+
+def test_a_text_that_is_another_is_noticed_and_named(monkeypatch):
+    payments = shop().sources[1]
+    view = FeatureView("paid", source=payments, entity=Entity("customer", {"customer": str}),
+                       features=MostFrequent("method", "1d"))
+    monkeypatch.setattr(stage, "TextBook", _Shouting)
+    [failure] = Verification(Pipeline("loud", views=[view]), events_per_seed=60).verify([0]).failures
+    assert failure.left.expected in ("'card'", "'cash'") and failure.left.found == "a text of no event"
 
 
 class _Widened(stage.ViewState):
