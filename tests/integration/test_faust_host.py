@@ -288,8 +288,8 @@ def test_a_host_that_is_stopped_while_it_starts_is_gone_when_its_run_ends(kafka,
     before = set(threading.enumerate())
 
     async def run():
-        producer = GaplessProducer(kafka)
-        host = FaustHost(topics["out"] + ".group", [topics["one"]], Copier(producer, topics["out"], "a"), kafka, producer)
+        producer, group = GaplessProducer(kafka), topics["out"] + ".group"
+        host = FaustHost(group, [topics["one"]], Copier(producer, topics["out"], "a"), kafka, producer)
         running = asyncio.create_task(host.run())
         await asyncio.sleep(0)
         await soon(lambda: begun == "asking for topics" or host._app is not None, "it has begun")
