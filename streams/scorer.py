@@ -164,7 +164,7 @@ class Scorer:
         self._generation += 1
         committed = {(place.topic, place.partition): place.offset for place in places}
         owned = sorted({place.partition for place in places})
-        if owned:   # a partition may come from a worker with newer declarations: what it serves beside ours keeps its place
+        if owned:   # they may come from a worker with newer declarations, and what else it serves keeps its place
             self._starts = read_starts(self._settings, self._names)
         texts = self._texts() if owned else {}
         self._lanes = {p: Lane(self._scored, self._turns(p, committed, texts)) for p in owned}
