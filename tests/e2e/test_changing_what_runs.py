@@ -313,7 +313,7 @@ def test_the_model_that_was_there_predicts_as_if_nothing_had_happened(grown):
 
 
 @pytest.mark.parametrize("model", ["again", "deeper"])
-def test_a_new_model_scores_from_its_start_on_what_a_replay_says(grown, model):
+def test_a_model_added_at_runtime_scores_every_event_once_from_its_start_on_as_a_replay_says(grown, model):
     starts = read_starts(grown.settings, grown.names)
     first = {p: starts.of(MODEL, "sales", p)[model].offset for p in range(PARTITIONS)}
     made, expected = predictions(grown, model), vectors(grown, model)
@@ -333,7 +333,7 @@ def test_rows_of_the_first_versions_are_undisturbed_and_their_shards_went_on_fro
     assert "0" not in {offset for name, offset in begun if name == "till"}
 
 
-def test_rows_of_the_new_version_are_those_of_the_whole_log(grown):
+def test_rows_of_a_view_version_added_at_runtime_are_those_of_the_whole_log(grown):
     found = rows(grown, "till_sales", 2)
     assert found == replayed(grown, "till_sales", 2) and found.total() > 500
 
@@ -356,7 +356,7 @@ def test_the_history_of_what_is_added_is_loaded_while_the_workers_run_and_again_
     assert applied == 0 and "model deeper from sales[0]@" in done and "stage till.g3" not in done, done
 
 
-def test_rows_of_a_version_with_a_history_are_those_of_files_and_log_from_the_cut_on(grown):
+def test_rows_of_a_view_version_added_with_a_history_are_those_of_files_and_log_from_the_cut_on(grown):
     assert grown.waited_for > 0, "records of its catch-up were held when the worker was killed"
     found, expected = rows(grown, "till_refunds", 2), replayed(grown, "till_refunds", 2)
     assert found == Counter({row: count for row, count in expected.items() if row[1] >= CUT_MS})
