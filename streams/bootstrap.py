@@ -45,7 +45,7 @@ from headrace.streams.shards import TOP
 from headrace.streams.snapshots import ShardName, SnapshotStore
 from headrace.streams.stage_logs import log_topic
 from headrace.streams.stage_writing import StageWriter
-from headrace.streams.starts import read_starts, write_starts
+from headrace.streams.starts import write_starts
 
 ANSWER_S = 10.0
 ROWS_COUNT = 50_000   # rows encoded at once
@@ -124,8 +124,7 @@ def bootstrap(
     topology = compile_pipeline(pipeline)
     chosen = _chosen(topology, stages)
     cluster = Cluster(pipeline, topology, settings)
-    starts = read_starts(settings, cluster.names)
-    added = added_stages(cluster, starts)
+    added, starts = added_stages(cluster)
     if stages is None and added:
         chosen = added
     if joins := set(chosen) <= set(added):

@@ -14,14 +14,14 @@ from headrace.streams.errors import ServiceError
 from headrace.streams.offsets import Offsets
 from headrace.streams.reset_state import Cluster
 from headrace.streams.stage_logs import log_topic
-from headrace.streams.starts import FROM_THE_FIRST, STAGE, Start, Starts
+from headrace.streams.starts import FROM_THE_FIRST, NO_STARTS, STAGE, Start, Starts, read_starts
 from headrace.streams.wanted import topic_plans
 
 
-def added_stages(cluster: Cluster, starts: Starts) -> list[int]:
-    """Return the stages that a running pipeline has but not begun with, by index; none of one that never ran.
+def added_stages(cluster: Cluster) -> tuple[list[int], Starts]:
+    """Return the stages that a running pipeline has but not begun with, by index, and all starts there are.
 
-    They were declared since it was applied, or applied since its workers were started.
+    They were declared since it was applied, or applied since its workers were started. One that never ran has none.
 
     Raises
     ------
@@ -30,7 +30,8 @@ def added_stages(cluster: Cluster, starts: Starts) -> list[int]:
     """
     topology, names = cluster.topology, cluster.names
     if not commits_of(cluster.settings, names.group("route")):
-        return []
+        return [], NO_STARTS
+    starts = read_starts(cluster.settings, names)
     known = starts.names(STAGE)
     later = {one.name for one in starts.records if one.kind == STAGE and one.offset > FROM_THE_FIRST}
     new = {stage.name for stage in topology.stages if stage.name not in known and (known or stage.generation > 1)}
@@ -38,7 +39,7 @@ def added_stages(cluster: Cluster, starts: Starts) -> list[int]:
     begun = {topic for topic, _ in commits_of(cluster.settings, names.group("stage"))} if logs else set()
     begun |= filled(cluster, [topic for name, topic in logs.items() if topic == names.stage(name)])
     new |= {name for name, topic in logs.items() if topic not in begun}
-    return [number for number, stage in enumerate(topology.stages) if stage.name in new]
+    return [number for number, stage in enumerate(topology.stages) if stage.name in new], starts
 
 
 def filled(cluster: Cluster, topics: Iterable[str]) -> set[str]:
