@@ -1,8 +1,10 @@
-"""``headrace bootstrap``: a pipeline begins with a history from files. `bootstrap_plan` says what that means.
+"""``headrace bootstrap``: a pipeline, or what is added to one that runs, begins with a history from files.
+
+`bootstrap_plan` says what that means.
 
 The order of the steps makes a bootstrap that was cut short repeatable (with `replace`), and one that nobody repeats
-visible: the incarnation is remembered first; snapshots and rows are there before the stages' offsets, which say that
-there is a history; scorers and route follow. Stages that are started in between only lack their news.
+visible: the incarnation is remembered first; snapshots and rows are there before the stages' offsets, or their starts,
+which say that there is a history; scorers and route follow. Stages that are started in between only lack their news.
 """
 
 import dataclasses
@@ -19,7 +21,11 @@ from confluent_kafka.admin import AdminClient
 from headrace.features.names import did_you_mean
 from headrace.features.stage import StageOutput
 from headrace.features.stage_columns import no_late
+from headrace.features.topology import Topology
 from headrace.models import Pipeline, compile_pipeline
+from headrace.models.locking import refuse as check_locked
+from headrace.streams.apply import create_topics
+from headrace.streams.bootstrap_added import added_plan, added_stages, still_empty
 from headrace.streams.bootstrap_fold import Folded, History, event_total, fold_history, open_history
 from headrace.streams.bootstrap_plan import BootstrapPlan
 from headrace.streams.bootstrap_state import bootstrap_plan
@@ -39,6 +45,7 @@ from headrace.streams.shards import TOP
 from headrace.streams.snapshots import ShardName, SnapshotStore
 from headrace.streams.stage_logs import log_topic
 from headrace.streams.stage_writing import StageWriter
+from headrace.streams.starts import write_starts
 
 ANSWER_S = 10.0
 ROWS_COUNT = 50_000   # rows encoded at once
@@ -88,7 +95,8 @@ def bootstrap(
     until_ms : int
         The cut.
     stages : collection of str, optional
-        Names of entities: only their stages are loaded, all other groups stay where they are. Left out: all of them.
+        Only these are loaded, all other groups stay where they are. Left out: all of them, or of a pipeline that runs
+        those that were added to it.
     settings : Settings
     replace : bool
         Go on although there are committed offsets.
@@ -108,23 +116,36 @@ def bootstrap(
 
     Raises
     ------
+    DeclarationError
+        What is added is not in the pipeline's lock.
     EventFileError, ServiceError, SettingsError
         The plan is refused; files cannot be read; a service does not answer; there is no such stage.
     """
     topology = compile_pipeline(pipeline)
-    known = {stage.name: number for number, stage in enumerate(topology.stages)}
-    for name in stages or ():
-        if name not in known:
-            near = did_you_mean(name, list(known))
-            raise SettingsError(f"{pipeline.name} has no stage {name}{near}; it has {', '.join(known)}")
-    chosen = [number for name, number in known.items() if stages is None or name in stages]
-    cluster, history = Cluster(pipeline, topology, settings), open_history(topology, chosen, events, until_ms)
-    plan = bootstrap_plan(cluster, history)
+    chosen = _chosen(topology, stages)
+    cluster = Cluster(pipeline, topology, settings)
+    added, starts = added_stages(cluster)
+    if stages is None and added:
+        chosen = added
+    if joins := set(chosen) <= set(added):
+        check_locked(pipeline)   # what is not locked has no place of its own yet
+    history = open_history(topology, chosen, events, until_ms)
+    plan = added_plan(cluster, history, starts) if joins else bootstrap_plan(cluster, history)
     show(plan)
     refusal = plan.refusal(replace, accept_gap, None if settings.replay else time.time_ns() // 1_000_000)
     if refusal is not None:
         raise ServiceError(refusal)
     return carry_out(cluster, history, plan, progressed, tell) if agreed() else None
+
+
+def _chosen(topology: Topology, stages: Collection[str] | None) -> list[int]:
+    """Return indices of the stages of these names, or of all."""
+    known = {stage.name: number for number, stage in enumerate(topology.stages)}
+    for name in stages or ():
+        if name not in known:
+            near = did_you_mean(name, list(known))
+            raise SettingsError(f"{topology.pipeline} has no stage {name}{near}; it has {', '.join(known)}")
+    return [number for name, number in known.items() if stages is None or name in stages]
 
 
 def carry_out(
@@ -150,21 +171,23 @@ def carry_out(
         read += events
         progressed(read, total)
 
-    logs = {(move.topic, move.partition): move.after for move in moves[stage_group]}
     topics = {
         number: log_topic(cluster.topology, cluster.topology.stages[number], names) for number in history.stages
     }
-    shards = {number: sum(at[0] == topic for at in logs) for number, topic in topics.items()}
+    shards = {number: sum(at[0] == topic for at in plan.stands) for number, topic in topics.items()}
     notes = {topic: _note(cluster, number, topic, shards[number], plan) for number, topic in topics.items()}
     tell("history")
     folded = fold_history(history, shards, count, plain=[
         number for number, topic in topics.items() if notes[topic].rendering is Rendering.TEXT])
     set_offsets(admin, names.group(RESET_ROLE), [Move("", names.marks, 0, None, 0)],
                 lambda move: incarnation_metadata(plan.incarnation))
+    if plan.topics:
+        tell("topics")
+        create_topics(cluster.settings, plan.topics)
     tell("snapshots")
     for path in plan.snapshots:
         path.unlink(missing_ok=True)
-    size = _save(cluster, admin, folded, plan, topics, logs)
+    size = _save(cluster, admin, folded, plan, topics)
     tell("feature rows")
     keys = _write_rows(cluster, folded, plan)
     clock = PartitionClock(plan.cut_ms, 0, plan.cut_ms).metadata
@@ -173,6 +196,10 @@ def carry_out(
     for group, own in moves.items():
         tell(f"offsets of {group}")
         set_offsets(admin, group, own, said.get(group, cluster.beside))
+    if plan.starts:
+        tell("starts of the new stages")
+        still_empty(cluster, plan)
+        write_starts(cluster.settings, cluster.names, open_registry(cluster.settings), plan.starts)
     events = {cluster.topology.sources[number].name: folded.accepted[number] for number in history.read}
     refused = {cluster.topology.sources[n].name: folded.read[n] - folded.accepted[n] for n in history.read}
     return Loaded(events, refused, total - read, keys, size, time.monotonic() - started)
@@ -187,7 +214,6 @@ def _note(cluster: Cluster, number: int, topic: str, shard_count: int, plan: Boo
 
 def _save(
     cluster: Cluster, admin: AdminClient, folded: Folded, plan: BootstrapPlan, topics: dict[int, str],
-    logs: dict[tuple[str, int], int],
 ) -> int:
     """Save a snapshot of every shard at the end of its log; returns their bytes."""
     topology, names, settings = cluster.topology, cluster.names, cluster.settings
@@ -202,7 +228,7 @@ def _save(
         core.go_on_at({source: _offsets(plan, each) for source, each in feeding.items()}, plan.cut_ms, own)
         name = ShardName(names.group("stage"), stage.log_digest, stage.name, shard, topic_ids[topic])
         arrays = core.snapshot() | ({TOP: np.array([plan.cut_ms], np.int64)} if stage.identity else {})
-        path = SnapshotStore(settings.state_url, name).save(logs[topic, shard], arrays)
+        path = SnapshotStore(settings.state_url, name).save(plan.stands[topic, shard], arrays)
         size += path.stat().st_size
     return size
 

@@ -11,6 +11,10 @@ A pipeline that begins with a history up to a cut T goes live like this:
 * **route** begins at that record, its clock at T: nothing is missing, and nothing is counted twice;
 * the **scorer** begins there, too. What came before T gets no prediction.
 
+Of a pipeline that runs, only stages that were added to it are loaded. They begin with empty logs at that same record:
+it is written down for them (`starts`) as `apply` does for those without a history, so route goes back to it and serves
+them alone up to where the others are. No group is touched, so nothing has to be stopped, and nobody else notices.
+
 Whether a record belongs to the files or to the topic is decided by stamps, so both must have the same: the arrival
 column of the files is the time Kafka stamped.
 """
@@ -22,6 +26,8 @@ from pathlib import Path
 from headrace.streams.instants import duration_text, iso
 from headrace.streams.offsets import Partition
 from headrace.streams.reset_plan import Move, SourceLog
+from headrace.streams.starts import Start
+from headrace.streams.wanted import TopicPlan
 
 QUIET_MS = 3_600_000   # the whole history may end so long before the cut; a feed that is quiet longer is looked into
 
@@ -60,6 +66,8 @@ class BootstrapPlan:
         Offsets of groups: stages, scorers, route.
     offsets : mapping of topic and partition to int
         Of every source partition, the first offset from the cut on.
+    stands : mapping of topic and partition to int
+        Of every partition of the stages' logs, where its shard goes on.
     snapshots : sequence of Path
         Those to be deleted.
     incarnation : int
@@ -69,7 +77,13 @@ class BootstrapPlan:
     notes : sequence of str
         What to know; each a sentence.
     members : mapping of group to names
-        Who is alive.
+        Who is alive, of those that have to be stopped.
+    starts : sequence of Start
+        Of stages that are added to a running pipeline.
+    topics : sequence of TopicPlan
+        Theirs, to be created.
+    standing : sequence of str
+        Those of them that have been loaded before.
     """
 
     pipeline: str
@@ -77,11 +91,15 @@ class BootstrapPlan:
     files: Sequence[SourceFile]
     moves: Sequence[Move]
     offsets: Mapping[Partition, int]
+    stands: Mapping[Partition, int]
     snapshots: Sequence[Path]
     incarnation: int
     gaps: Sequence[str] = ()
     notes: Sequence[str] = ()
     members: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    starts: Sequence[Start] = ()
+    topics: Sequence[TopicPlan] = ()
+    standing: Sequence[str] = ()
 
     def refusal(self, replace: bool, accept_gap: bool, now_ms: int | None) -> str | None:
         """Say why this plan must not be carried out; None: it may.
@@ -114,6 +132,11 @@ class BootstrapPlan:
                 f"{self.pipeline} has already run: {', '.join(standing)} have committed offsets. To build its state "
                 "anew from the topics use `headrace reset`; with --replace the history replaces what its stages know, "
                 "and no event is scored again"
+            )
+        if self.standing and not replace:
+            return (
+                f"{', '.join(self.standing)}: a history was loaded already, and no worker has begun with it; --replace "
+                "loads it anew"
             )
         if self.gaps and not accept_gap:
             return (

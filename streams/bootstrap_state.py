@@ -1,6 +1,7 @@
 """What files and cluster say about a pipeline that begins with a history. Reads only."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from headrace.features.source import Source
 from headrace.streams.bootstrap_fold import History
@@ -25,7 +26,7 @@ PEEK_COUNT = 1_000   # events read to see when a file begins
 
 
 def bootstrap_plan(cluster: Cluster, history: History) -> BootstrapPlan:
-    """Return what a bootstrap does; nothing is changed.
+    """Return what a bootstrap does that begins a pipeline; nothing is changed.
 
     Of all stages it is the beginning of a pipeline. Of some stages it is theirs alone: route and scorers stay.
 
@@ -36,7 +37,6 @@ def bootstrap_plan(cluster: Cluster, history: History) -> BootstrapPlan:
     """
     topology, names = cluster.topology, cluster.names
     whole = len(history.stages) == len(topology.stages)
-    entities = [topology.stages[number].name for number in history.stages]
     own = [log_topic(topology, topology.stages[number], names) for number in history.stages]
     feeding = {source for number in history.stages for source in topology.stages[number].sources}
     sources = [names.source(topology.sources[n].topic) for n in (range(len(topology.sources)) if whole else feeding)]
@@ -49,17 +49,30 @@ def bootstrap_plan(cluster: Cluster, history: History) -> BootstrapPlan:
     cuts = {at: log.at for at, log in logs.items()}
     ends = offsets.ends([at for topic in wanted if topic not in sources for at in places[topic]])
     moves = _moves(cluster, own, sources if whole else [], cuts, ends, places)
+    groups = {move.group for move in moves}
+    return BootstrapPlan(
+        **history_part(cluster, history, offsets, places, logs), moves=moves, offsets=cuts,
+        stands={(move.topic, move.partition): move.after for move in moves if move.group == names.group("stage")},
+        members={group: alive for group, alive in cluster.members().items() if group in groups or whole},
+    )
+
+
+def history_part(
+    cluster: Cluster, history: History, offsets: Offsets, places: Mapping[str, list[Partition]],
+    logs: Mapping[Partition, SourceLog],
+) -> dict[str, Any]:
+    """What a plan says of the history, whoever it is for."""
+    stages = {cluster.topology.stages[number].name for number in history.stages}
     files = [_file_of(cluster, history, number) for number in history.read]
     gaps = [history_gap(files, history.cut_ms), *(retention_gap(log, history.cut_ms) for log in logs.values()),
             *(unfiled_gap(file, _unfiled(offsets, file, places, logs)) for file in files)]
-    groups = {move.group for move in moves}
-    return BootstrapPlan(
-        cluster.pipeline.name, history.cut_ms, files, moves, cuts,
-        [path for path in snapshot_files(cluster.settings.state_url, names.group("stage"))
-         if path.parent.parent.name in entities],
-        cluster.next_incarnation()[0], [gap for gap in gaps if gap is not None], _notes(cluster, history, logs),
-        {group: alive for group, alive in cluster.members().items() if group in groups or whole},
-    )
+    before = snapshot_files(cluster.settings.state_url, cluster.names.group("stage"))
+    return {
+        "pipeline": cluster.pipeline.name, "cut_ms": history.cut_ms, "files": files,
+        "snapshots": [path for path in before if path.parent.parent.name in stages],
+        "incarnation": cluster.next_incarnation()[0], "gaps": [gap for gap in gaps if gap is not None],
+        "notes": _notes(cluster, history, logs),
+    }
 
 
 def _moves(
@@ -94,7 +107,7 @@ def _unfiled(
 ) -> int:
     """Count the records between the end of a file and the cut."""
     since = 0 if file.ends_ms is None else file.ends_ms + 1 + file.unsure_ms
-    behind = offsets.first_at(dict.fromkeys(places[file.topic], since))
+    behind = offsets.first_at(dict.fromkeys((at for at in places[file.topic] if at in logs), since))
     return sum(max(0, logs[at].at - found[0]) for at, found in behind.items() if found is not None)
 
 

@@ -1,4 +1,4 @@
-"""``headrace bootstrap``: a pipeline begins with a history from files; its plan is shown, asked about, and done."""
+"""``headrace bootstrap``: a history from files is loaded; its plan is shown, asked about, and done."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,14 +15,17 @@ def bootstrap(
     events: Annotated[Path, typer.Option(help="Folder with one Parquet, CSV or JSON-lines file per source.")],
     until: Annotated[str, typer.Option(
         help="The cut: what arrived before it comes from the files, what arrived from then on from the topics.")],
-    stage: Annotated[list[str] | None, typer.Option(help="Only this entity's stage; may be repeated.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="Only this stage; may be repeated.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     replace: Annotated[bool, typer.Option(
         "--replace", help="Go on although the pipeline has run: state is replaced, nothing is scored again.")] = False,
     accept_gap: Annotated[bool, typer.Option(
         "--accept-gap", help="Go on although something is in neither files nor topics.")] = False,
 ) -> None:
-    """Load the state of a pipeline from files up to a cut; its workers, which must be stopped, go live from there.
+    """Load the state of a pipeline from files up to a cut; its workers go live from there.
+
+    Of a pipeline that runs, this is done for the views that were added to it, and the workers stay. Of one that begins,
+    or begins again, all of it; then no worker may be alive.
 
     Example: headrace bootstrap --pipeline shop:PIPELINE --events events/ --until 2024-06-01
     """
@@ -42,7 +45,10 @@ def bootstrap(
         bar = progress_bar(console)
         task = bar.add_task("events", total=None)
 
+        joined: list[str] = []
+
         def show(plan: BootstrapPlan) -> None:
+            joined.extend(dict.fromkeys(start.name for start in plan.starts))
             for table in plan_tables(plan):
                 console.print(table)
 
@@ -63,7 +69,8 @@ def bootstrap(
         declined = loaded is None
         if loaded is not None:
             console.print(loaded_table(loaded))
-            print(f"{found.name} stands at {until}; start its workers")
+            print(f"{found.name} stands at {until}; start its workers" if not joined else
+                  f"{', '.join(joined)} begins at {until}; `headrace apply`, then restart the workers")
 
     told(work)
     if declined:

@@ -63,6 +63,7 @@ class FaustHost:
         self._epoch: int | None = None                   # None: nothing may be processed or committed
         self._offsets = Offsets(settings, group)
         self._lock, self._over = asyncio.Lock(), asyncio.Event()
+        self._starting = asyncio.Lock()                  # held by `start`: who is half there cannot leave
         self._stopped, self._app, self._ticker = False, None, None
 
     # Life
@@ -70,15 +71,20 @@ class FaustHost:
     async def start(self) -> None:
         """Join the group; returns once the application runs (partitions are assigned a moment later).
 
+        Does nothing if the host was stopped meanwhile.
+
         Raises
         ------
         ServiceError
             No broker answers, or a topic is missing.
         """
-        await self._blocking(self._offsets.require, self.topics)
-        self._app = make_app(self, self.group, self.topics)
-        self._ticker = asyncio.create_task(self._tick(), name=f"{self.group} ticks")
-        await self._app.start()
+        async with self._starting:
+            await self._blocking(self._offsets.require, self.topics)
+            if self._stopped:
+                return
+            self._app = make_app(self, self.group, self.topics)
+            self._ticker = asyncio.create_task(self._tick(), name=f"{self.group} ticks")
+            await self._app.start()
         log.info(event("host started", group=self.group, worker=self.settings.worker, topics=",".join(self.topics)))
 
     async def run(self) -> None:
@@ -96,6 +102,8 @@ class FaustHost:
         except KafkaError as error:
             await self.stop()
             raise ServiceError(f"group {self.group} cannot join at {self.settings.bootstrap}: {error!r}") from error
+        if self._app is None:
+            return
         crashed = asyncio.create_task(self._app._crashed.wait())
         over = asyncio.create_task(self._over.wait())
         try:
@@ -114,13 +122,17 @@ class FaustHost:
         self._over.set()
 
     async def stop(self) -> None:
-        """Take a last checkpoint (unless something has failed) and leave; a second call does nothing."""
+        """Take a last checkpoint (unless something has failed) and leave; a second call does nothing.
+
+        A start that is under way ends first: half of an application cannot be stopped, and its threads would stay.
+        """
         if self._stopped:
             return
         self._stopped = True
         self._over.set()
-        if self._app is None:
-            return
+        async with self._starting:
+            if self._app is None:
+                return
         self._ticker.cancel()
         async with self._lock:
             with _Fatal(self, "last checkpoint"):

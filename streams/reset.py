@@ -22,6 +22,8 @@ from headrace.streams.shard_notes import ShardNote
 ANSWER_S = 30.0
 PATIENCE_S = 60.0   # a deleted topic is gone when all brokers have heard of it
 RETRY_S = 0.1
+LOADING = (   # of a group's coordinator: a broker that has just begun, or has just taken the group over
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR)
 
 
 def carry_out(cluster: Cluster, plan: ResetPlan, tell: Callable[[str], None] = lambda text: None) -> None:
@@ -80,13 +82,18 @@ def set_offsets(
     if not moves:
         return
     places = [TopicPartition(move.topic, move.partition, move.after, metadata(move)) for move in moves]
-    try:
-        answers = admin.alter_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, places)], request_timeout=ANSWER_S
-        )
-        failed = [one.error for one in answers[group].result().topic_partitions if one.error]
-    except KafkaException as error:
-        failed = [error.args[0]]
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            answers = admin.alter_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group, places)], request_timeout=ANSWER_S
+            )
+            failed = [one.error for one in answers[group].result().topic_partitions if one.error]
+        except KafkaException as error:
+            failed = [error.args[0]]
+        if not failed or failed[0].code() not in LOADING or time.monotonic() > deadline:
+            break
+        time.sleep(RETRY_S)
     if failed:
         raise ServiceError(f"offsets of group {group} cannot be set: {failed[0].str()}; stop its members, try again")
 

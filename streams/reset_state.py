@@ -29,7 +29,8 @@ from headrace.streams.reset_plan import (
 from headrace.streams.served import served_text
 from headrace.streams.settings import Settings
 from headrace.streams.snapshots import snapshot_files
-from headrace.streams.stage_logs import routed_logs, routed_stages
+from headrace.streams.stage_logs import log_topic, routed_logs, routed_stages
+from headrace.streams.starts import read_starts
 
 ANSWER_S = 10.0
 PEEK_S = 10.0         # for one record that is there, or the position behind control records
@@ -117,13 +118,18 @@ class Cluster:
         return served_text({name: (move.after,) for name in names}, move.after) if names else ""
 
     def places(self, topics: Iterable[str]) -> dict[str, list[Partition]]:
-        """Return the partitions of topics."""
+        """Return the partitions of topics that are there."""
+        counts = self.partition_counts()
+        return {topic: [(topic, number) for number in range(counts[topic])] for topic in topics}
+
+    def partition_counts(self) -> dict[str, int]:
+        """Return how many partitions every topic has that is there."""
         try:
             known = self._admin.list_topics(timeout=ANSWER_S).topics
         except KafkaException as error:
             where = f"no Kafka broker answers at {self.settings.bootstrap}"
             raise ServiceError(f"{where}: {error.args[0].str()}; is it running?") from error
-        return {topic: [(topic, number) for number in sorted(known[topic].partitions)] for topic in topics}
+        return {name: len(topic.partitions) for name, topic in known.items()}
 
     def logs(self, places: Sequence[Partition], at_ms: int, needed_ms: int | None) -> list[SourceLog]:
         """Return what source partitions hold, seen from a time; `needed_ms` None: all is needed."""
@@ -194,8 +200,12 @@ class Cluster:
 
     def next_incarnation(self) -> tuple[int, int | None]:
         """Return the incarnation that wins over all so far, and up to when (ms) state was loaded from files, if any."""
-        said = commit_metadata(self.settings, [self.groups[1], self.names.group(RESET_ROLE)])
+        beside = committed_texts(self.settings, self.groups[1])
+        said = [*beside.values(), *commit_metadata(self.settings, [self.names.group(RESET_ROLE)])]
         loaded = [history_ms for text in said if (history_ms := history_of(text)) is not None]
+        starts, begun = read_starts(self.settings, self.names), {topic for topic, _ in beside}
+        waiting = [stage for stage in self.topology.stages if log_topic(self.topology, stage, self.names) not in begun]
+        loaded += [start.clock for stage in waiting if (start := starts.loaded(stage.name)) is not None]
         return 1 + max(map(incarnation_of, said), default=FIRST_INCARNATION), max(loaded, default=None)
 
 

@@ -41,7 +41,7 @@ from headrace.streams.read_back import ReadBack
 from headrace.streams.registry import open_registry
 from headrace.streams.scored import AnswerReader, ScoredSource, batch_of
 from headrace.streams.settings import Settings
-from headrace.streams.starts import FROM_THE_FIRST, MODEL, read_starts
+from headrace.streams.starts import FROM_THE_FIRST, MODEL, NO_STARTS, read_starts
 from headrace.streams.status import StatusFile, now_ms
 from headrace.streams.store_lookups import LookedUp, StoreLookups, tally
 from headrace.streams.transactions import ExactlyOnce
@@ -127,7 +127,7 @@ class Scorer:
             )
             for model, artifact in models
         ]
-        self._starts = read_starts(settings, names)
+        self._starts = NO_STARTS
         self._lookups = [StoreLookups(topology, each.layout, settings) for each in self._predictors]
         self._marks = MarkFollower(settings, names, registry) if settings.replay else None
         self._status = StatusFile(status_path)
@@ -164,6 +164,8 @@ class Scorer:
         self._generation += 1
         committed = {(place.topic, place.partition): place.offset for place in places}
         owned = sorted({place.partition for place in places})
+        if owned:   # they may come from a worker with newer declarations, and what else it serves keeps its place
+            self._starts = read_starts(self._settings, self._names)
         texts = self._texts() if owned else {}
         self._lanes = {p: Lane(self._scored, self._turns(p, committed, texts)) for p in owned}
         for partition, lane in self._lanes.items():

@@ -27,7 +27,7 @@ from confluent_kafka.admin import AdminClient
 
 from headrace.features.kernel.warm import warm
 from headrace.features.stage import LogSlice, StageCore, StageOutput
-from headrace.features.topology import Topology
+from headrace.features.topology import Stage, Topology
 from headrace.schemas.registry import Registry
 from headrace.schemas.topics import TopicNames
 from headrace.streams.batches import FetchedBatch
@@ -48,6 +48,7 @@ from headrace.streams.snapshots import ShardName, SnapshotStore
 from headrace.streams.stage_logs import log_topic, log_topics
 from headrace.streams.stage_reading import StageReader
 from headrace.streams.stage_writing import StageWriter
+from headrace.streams.starts import NO_STARTS, STAGE, Starts, read_starts
 from headrace.streams.status import StatusFile
 
 log = getLogger(__name__)
@@ -74,6 +75,8 @@ class StageRole:
         {"<topic>[p]": {"next_offset", "committed", "theta", "theta_since_ms", "slowest": ["<source>[p]"], "held",
         "keys", "state_bytes", <counts>}}}``. Counts are part of a shard's state, so they are exact whoever owns it.
         ``slowest`` are the source partitions whose clock is theta, the first few of them.
+    starts : Starts
+        Which stages were added to a running pipeline with state from files.
 
     Attributes
     ----------
@@ -83,9 +86,9 @@ class StageRole:
 
     def __init__(
         self, topology: Topology, settings: Settings, producer: GaplessProducer, registry: Registry,
-        partitions: Mapping[int, int], topic_ids: Mapping[str, str], status: StatusFile,
+        partitions: Mapping[int, int], topic_ids: Mapping[str, str], status: StatusFile, starts: Starts = NO_STARTS,
     ) -> None:
-        self._topology, self._settings, self._status = topology, settings, status
+        self._topology, self._settings, self._status, self._starts = topology, settings, status, starts
         self._partitions, self._topic_ids = dict(partitions), dict(topic_ids)
         self._names = names = TopicNames(topology.pipeline, settings.prefix)
         self._stages = {log_topic(topology, stage, names): number for number, stage in enumerate(topology.stages)}
@@ -111,6 +114,8 @@ class StageRole:
         """Restore the newest snapshot at or below the committed offset; without one, begin with the log."""
         number, note, place = self._stages[topic], ShardNote.of(metadata), f"{topic}[{partition}]"
         stage = self._topology.stages[number]
+        if committed is None:
+            committed, note = self._loaded(stage, partition, note)
         if stage.identity:
             self._take_note(number, partition, note, place)
         name = ShardName(
@@ -128,6 +133,15 @@ class StageRole:
         log.info(event("shard starts", topic=topic, partition=partition, offset=shard.next_offset,
                        committed=shard.committed))
         return shard.next_offset
+
+    def _loaded(self, stage: Stage, partition: int, note: ShardNote) -> tuple[int | None, ShardNote]:
+        """Where a shard begins whose state was loaded from files while the pipeline ran; nothing of any other."""
+        loaded = self._starts.loaded(stage.name)
+        if loaded is None:
+            return None, note
+        source = self._topology.sources[stage.sources[0]].name
+        begins = self._starts.of(STAGE, source, partition)[stage.name].offset if stage.identity else 0
+        return begins, replace(note, incarnation=loaded.rows, history_ms=loaded.clock)
 
     def _take_note(self, number: int, partition: int, note: ShardNote, place: str) -> None:
         count, placement = self._partitions[self._topology.stages[number].sources[0]], self._readers[number].placement
@@ -316,5 +330,6 @@ def stage_role(
     partitions = {number: len(existing[topic].partitions) for number, topic in enumerate(sources)}
     described = admin.describe_topics(TopicCollection(topics), request_timeout=10)
     topic_ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
-    role = StageRole(topology, settings, producer, open_registry(settings), partitions, topic_ids, status)
+    starts = read_starts(settings, names)
+    role = StageRole(topology, settings, producer, open_registry(settings), partitions, topic_ids, status, starts)
     return topics, role

@@ -41,9 +41,11 @@ class Start:
     partition, offset : int
         The first event of this source partition that the stage gets, or the model scores.
     clock, top : int
-        Of the partition there, as route has committed them; of stages.
+        Of the partition there, as route has committed them; of stages. In the record that says the stage is deployed,
+        ``clock`` is up to when its state was loaded from files (ms); NO_CLOCK: all of it comes from the logs.
     rows : int
-        The offset in the topic of answers from which the model's are needed; of models.
+        Of models: the offset in the topic of answers from which theirs are needed. Of stages with state from files: the
+        incarnation of their rows.
     """
 
     kind: str
@@ -77,11 +79,21 @@ class Starts:
         return found | {one.name: one for one in self.records
                         if (one.kind, one.source, one.partition) == (kind, source, partition)}
 
+    def loaded(self, stage: str) -> Start | None:
+        """The record of a stage that was added with state from files; None: of any other."""
+        return next((one for one in self.records if (one.kind, one.name, one.partition) == (STAGE, stage, -1)
+                     and one.clock > NO_CLOCK), None)
+
     def not_before(self, begins: Mapping[tuple[str, int], int]) -> "Starts":
-        """These, with offsets of stages no smaller than where logs, by source and partition, begin by now."""
+        """These, with offsets of stages no smaller than where logs, by source and partition, begin by now.
+
+        Not those with state from files: they go on where the files end, and nothing between may be missing.
+        """
+        kept = {one.name for one in self.records if self.loaded(one.name) is not None}
+
         def moved(one: Start) -> Start:
             first = begins.get((one.source, one.partition), 0)
-            lost = one.kind == STAGE and FROM_THE_FIRST < one.offset < first
+            lost = one.kind == STAGE and one.name not in kept and FROM_THE_FIRST < one.offset < first
             return Start(one.kind, one.name, one.source, one.partition, first) if lost else one
 
         return Starts(tuple(map(moved, self.records)))

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -279,3 +280,22 @@ def test_a_worker_whose_role_fails_exits_with_an_error(kafka):
     fill(kafka, topics["one"], 0, 100)
     worker = start_worker(kafka, "a", topics["out"] + ".group", topics["out"], [topics["one"]], "10")
     assert worker.wait(PATIENCE_S) != 0
+
+
+@pytest.mark.parametrize("begun", ["asking for topics", "joining"])
+def test_a_host_that_is_stopped_while_it_starts_is_gone_when_its_run_ends(kafka, begun):
+    topics = create(kafka, one=1, out=1)
+    before = set(threading.enumerate())
+
+    async def run():
+        producer, group = GaplessProducer(kafka), topics["out"] + ".group"
+        host = FaustHost(group, [topics["one"]], Copier(producer, topics["out"], "a"), kafka, producer)
+        running = asyncio.create_task(host.run())
+        await asyncio.sleep(0)
+        await soon(lambda: begun == "asking for topics" or host._app is not None, "it has begun")
+        await host.stop()
+        await asyncio.wait_for(running, PATIENCE_S)
+        assert host._app is None or host._app.state in ("init", "stopping", "shutdown"), host._app.state
+
+    asyncio.run(run())
+    assert [each.name for each in set(threading.enumerate()) - before if "aiokafka" in each.name.lower()] == []

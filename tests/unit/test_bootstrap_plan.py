@@ -1,5 +1,7 @@
 """What a bootstrap will do, and when it must not."""
 
+from dataclasses import replace
+
 from headrace.streams.bootstrap_plan import (
     BootstrapPlan,
     SourceFile,
@@ -10,6 +12,8 @@ from headrace.streams.bootstrap_plan import (
 )
 from headrace.streams.bootstrap_tables import plan_tables
 from headrace.streams.reset_plan import Move, SourceLog
+from headrace.streams.starts import STAGE, Start, Starts
+from headrace.streams.wanted import TopicPlan
 
 HOUR_MS, CUT_MS = 3_600_000, 10 * 3_600_000
 
@@ -27,7 +31,7 @@ def log(**changes):
 def plan(**changes):
     return BootstrapPlan(**{"pipeline": "shop", "cut_ms": CUT_MS, "files": [file()], "offsets": {("run.orders", 0): 60},
                             "moves": [Move("shop.route", "run.orders", 0, None, 60)], "snapshots": [],
-                            "incarnation": 2} | changes)
+                            "incarnation": 2, "stands": {("shop.stage.customer", 0): 0}} | changes)
 
 
 def test_a_plan_of_a_pipeline_that_never_ran_may_be_carried_out():
@@ -53,6 +57,27 @@ def test_a_pipeline_that_has_run_is_replaced_only_if_told_so():
     stands = plan(moves=[Move("shop.score.orders", "run.orders", 0, 70, 70)])
     assert "shop has already run: shop.score.orders have committed" in stands.refusal(False, True, CUT_MS)
     assert stands.refusal(True, False, CUT_MS) is None
+
+
+def test_what_is_added_to_a_running_pipeline_moves_nobody_and_is_loaded_again_only_if_told_so():
+    starts = [Start(STAGE, "customer.g2", clock=CUT_MS, rows=2), Start(STAGE, "customer.g2", "orders", 0, 60)]
+    added = plan(moves=(), starts=starts, topics=[TopicPlan("run.shop.stage.customer.g2", 4)])
+    assert added.refusal(replace=False, accept_gap=False, now_ms=CUT_MS) is None
+    cells = [cell for table in plan_tables(added) for column in table.columns for cell in map(str, column.cells)]
+    for expected in ("customer.g2", "orders[0]", "60", "topic run.shop.stage.customer.g2"):
+        assert expected in cells
+    again = replace(added, standing=["customer.g2"])
+    assert again.refusal(False, False, CUT_MS).startswith("customer.g2: a history was loaded already")
+    assert again.refusal(True, False, CUT_MS) is None
+
+
+def test_a_start_with_a_history_stays_where_the_files_end_whatever_the_log_has_lost():
+    records = [Start(STAGE, "shop"), Start(STAGE, "shop.g2"), Start(STAGE, "shop.g3", clock=CUT_MS, rows=2)]
+    records += [Start(STAGE, name, "orders", 0, 60) for name in ("shop.g2", "shop.g3")]
+    starts = Starts(tuple(records)).not_before({("orders", 0): 70})
+    assert {name: start.offset for name, start in starts.of(STAGE, "orders", 0).items()} == {
+        "shop": -1, "shop.g2": 70, "shop.g3": 60}
+    assert (starts.loaded("shop.g2"), starts.loaded("shop.g3").rows) == (None, 2)
 
 
 def test_nobody_scores_again_and_stages_stand_where_they_are_put():

@@ -21,7 +21,7 @@ from headrace.schemas.topics import TopicNames
 from headrace.schemas.wire import HEADER_BYTES, frame, split
 from headrace.streams.apply_plan import Action, There, TopicState, Wanted, plan_steps
 from headrace.streams.batches import FetchedBatch
-from headrace.streams.errors import PlacementError, ServiceError
+from headrace.streams.errors import PlacementError, ServiceError, SnapshotError
 from headrace.streams.identity_reading import clock_slice
 from headrace.streams.look import reads_of
 from headrace.streams.pipelines import describe
@@ -29,7 +29,10 @@ from headrace.streams.placement import Placement, Rendering
 from headrace.streams.route import SourceRouter, SourceSlice
 from headrace.streams.settings import Settings
 from headrace.streams.shard_notes import ShardNote
+from headrace.streams.shards import TOP
+from headrace.streams.snapshots import ShardName, SnapshotStore
 from headrace.streams.stage_worker import StageRole
+from headrace.streams.starts import NO_STARTS, STAGE, Start, Starts
 from headrace.streams.status import StatusFile
 from headrace.streams.wanted import topic_plans, wanted_schemas
 
@@ -231,11 +234,11 @@ class Topic:
             self.append(key, self.value(self.account, stamp - int(self.random.integers(9_000)), float(step)), stamp)
         self.end += int(self.random.integers(2))                           # a control record, or what was compacted
 
-    def role(self, folder=None):
+    def role(self, folder=None, starts=NO_STARTS):
         recorder = Recorder()
         return StageRole(
             self.topology, self.settings, recorder, self.registry, {0: PARTITIONS}, {"their.orders": "id"},
-            StatusFile(folder)), recorder
+            StatusFile(folder), starts), recorder
 
     def feed(self, role, begin, end):
         """The records begin:end; the position ends where the next one is."""
@@ -252,6 +255,23 @@ class Topic:
             kind = "sweeps" if row.get("_sweep_ms") else topic
             found.setdefault(kind, []).append(row | {"in": partition})
         return found
+
+
+def test_one_that_was_added_with_a_history_begins_where_the_files_end(tmp_path):
+    topic = Topic(tmp_path, 60)
+    begins, cut_ms = topic.log[25].offset, int(stamps_of(topic.log)[25])
+    starts = Starts((Start(STAGE, "customer", clock=cut_ms, rows=2), Start(STAGE, "customer", "orders", 1, begins)))
+    role, _ = topic.role(starts=starts)
+    with pytest.raises(SnapshotError, match=f"no snapshot at or below offset {begins} in"):
+        role.start_at("their.orders", 1, None, "")
+    loaded = StageCore(0, topic.topology, {0: 1})
+    loaded.go_on_at({0: [0, begins, 0, 0]}, cut_ms, 1)
+    name = ShardName("shop.stage", topic.topology.stages[0].log_digest, "customer", 1, "id")
+    SnapshotStore(str(tmp_path), name).save(begins, loaded.snapshot() | {TOP: np.array([cut_ms])})
+    assert role.start_at("their.orders", 1, None, "") == begins
+    end = topic.feed(role, 25, 60)
+    position, metadata = role.checkpoint()["their.orders", 1]
+    assert position == end and metadata.startswith(f"incarnation=2;history={cut_ms};")
 
 
 def stamps_of(log):

@@ -20,6 +20,7 @@ from headrace.streams.errors import GapError, ServiceError, SnapshotError
 from headrace.streams.settings import Settings
 from headrace.streams.snapshots import ShardName, SnapshotStore
 from headrace.streams.stage_worker import StageRole
+from headrace.streams.starts import NO_STARTS, STAGE, Start, Starts
 from headrace.streams.status import StatusFile
 
 _spec = importlib.util.spec_from_file_location("stage_bench", Path(__file__).parents[1] / "stage_bench.py")
@@ -73,10 +74,10 @@ class Broker:
                "_key": record.source_key, "_event_time": event.event_time} | {name: known[name] for name in carried}
         return stage_schema("fraud", "account", name, carried), row, bench.key_of(event.account)
 
-    def role(self, status=None, topic_id="id"):
+    def role(self, status=None, topic_id="id", starts=NO_STARTS):
         recorder = Recorder()
         role = StageRole(bench.TOPOLOGY, self.settings, recorder, self.registry, bench.PARTITIONS,
-                         {STAGE_TOPIC: topic_id}, StatusFile(status))
+                         {STAGE_TOPIC: topic_id}, StatusFile(status), starts)
         return role, recorder
 
     def feed(self, role, begin, end):
@@ -293,6 +294,15 @@ def test_state_that_was_loaded_from_files_is_found_at_the_beginning_of_the_log_a
     broker.feed(role, 0, 20)
     assert role.checkpoint()[STAGE_TOPIC, 0] == (20, metadata), "every commit repeats it"
     assert role._shards[STAGE_TOPIC, 0].core.counts["duplicate"] > 0, "what the log brings is known"
+    # a stage that was added to a running pipeline: before its first commit, its start says so
+    starts = Starts((Start(STAGE, "account", clock=1_700_000_000_000, rows=2),))
+    added, _ = broker.role(topic_id="id", starts=starts)
+    assert added.start_at(STAGE_TOPIC, 0, None, "") == 0
+    broker.feed(added, 0, 20)
+    assert added.checkpoint()[STAGE_TOPIC, 0] == (20, metadata)
+    elsewhere, _ = broker.role(topic_id="another", starts=starts)
+    with pytest.raises(SnapshotError, match="was loaded from files"):
+        elsewhere.start_at(STAGE_TOPIC, 0, None, "")
 
 
 def test_a_source_topic_with_more_partitions_than_the_snapshot_knows_is_refused(tmp_path):
