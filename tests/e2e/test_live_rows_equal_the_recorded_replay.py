@@ -178,8 +178,8 @@ def test_one_route_paused_and_a_stage_killed(shop, services, unique, tmp_path):
             looks.extend(seen(running, folder) for folder in (running.cluster.folder / "status", tmp_path / "empty"))
 
         script = [
-            (0.5, lambda: slow.signal(signal.SIGSTOP)), (3.9, look), (3.9, lambda: slow.signal(signal.SIGCONT)),
-            (4.5, kill_stage),
+            (0.5, lambda: slow.signal(signal.SIGSTOP)), (4.7, look), (4.7, lambda: slow.signal(signal.SIGCONT)),
+            (5.2, kill_stage),
         ]
 
         def meddle(elapsed_s: float) -> None:
