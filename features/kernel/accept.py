@@ -49,6 +49,8 @@ def make_room(plan: Plan, arena: Arena, work: Work, slot: int, stream_time: int)
     end = start + state[LENGTH]
     expired = rows_until(arena.ts, start, end, stream_time - plan.terms[HORIZON])
     expired = max(start, expired - plan.terms[EVENTS_KEPT])
+    while start < expired < end and arena.ts[expired - 1] == arena.ts[expired]:
+        expired -= 1   # of equal times the base counts as the later one
     kept = older_half(plan, arena, slot, expired)
     wanted = size_for(end - kept, size)
     if wanted != size and not room_for(arena.ts, arena.control, wanted):

@@ -208,3 +208,13 @@ def test_memory_follows_the_events_a_window_needs_and_not_those_it_has_seen():
     for later in range(4000, 40_000, 4000):
         fold(state, *[(later + t, UPDATE, 1.0) for t, _, _ in first])
     assert state.state_bytes == settled
+
+
+def test_of_two_events_at_one_time_the_later_is_last_when_memory_ends_between_them():
+    # The chunk of four is full with the second event at 3; "1 event" keeps that one alone behind the horizon.
+    state = ViewState(FoldPlan("v.v1", (None,), None, 0, 0, (
+        PlannedFeature("newest", Agg.LAST, 0, LIFETIME, 0, "double", events=1),
+        PlannedFeature("before", Agg.LAST, 0, LIFETIME, 1, "double"),
+        PlannedFeature("largest", Agg.MAX, 0, 10, 0, "double"))))
+    folded = fold(state, (1, UPDATE, 1), (2, UPDATE, 2), (3, UPDATE, 3), (3, UPDATE, 4), (1000, UPDATE, 5))
+    assert folded.rows[-1].tolist() == [5, 4, 5]
