@@ -30,7 +30,7 @@ help:
 ready:
 	@sh infra/bootstrap.sh
 	@.venv/bin/python -m compileall -q schemas features models streams infra
-	@.venv/bin/python -m headrace.features.kernel.warm   # compiles, once; else every process would, at the same time
+	@.venv/bin/python -m headrace.streams.warm   # compiles, once; else every process would, at the same time
 
 # Beside the events, not among them: every file in that folder is a source.
 var/demo/events.stamp: infra/demo/cut.py $(wildcard schemas/flights/*.avsc) requirements.lock | ready

@@ -18,6 +18,7 @@ import lightgbm
 import numpy as np
 
 from headrace.models.manifest import MANIFEST_BYTES_MAX, Golden, Manifest
+from headrace.models.trees import FlatTrees, agrees, flat_trees
 from headrace.models.vector import VectorLayout
 from headrace.schemas.errors import ArtifactError
 
@@ -34,6 +35,8 @@ class Artifact:
     manifest : Manifest
     digest : str
         SHA-256 of the manifest in hex.
+    scored_by : str
+        "flat trees" or "LightGBM": what walks the trees, see `quickened`.
     """
 
     def __init__(self, manifest: Manifest, text: str) -> None:
@@ -41,6 +44,22 @@ class Artifact:
         self.digest = manifest.digest
         self._text = text
         self._booster = booster_of(text)
+        self._flat: FlatTrees | None = None
+
+    @property
+    def scored_by(self) -> str:
+        """What walks the trees."""
+        return "LightGBM" if self._flat is None else "flat trees"
+
+    def quickened(self) -> "Artifact":
+        """The same model, scored in half the time if its trees, laid flat, prove to give LightGBM's own bits.
+
+        Some 0.2 s, and as long again to load compiled code: for those who score a lot.
+        """
+        found, trees = Artifact(self.manifest, self._text), flat_trees(self._booster)
+        if trees is not None and agrees(trees, self._booster):
+            found._flat = trees
+        return found
 
     @property
     def threshold(self) -> float:
@@ -55,7 +74,7 @@ class Artifact:
         if matrix.ndim != 2 or matrix.shape[1] != len(self.manifest.names):
             expected = f"(n, {len(self.manifest.names)})"
             raise ValueError(f"{self.manifest.model}: matrix of shape {matrix.shape}; expected {expected}")
-        return predict(self._booster, matrix)
+        return predict(self._booster, matrix) if self._flat is None else self._flat.score(matrix)
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
         """What every column adds to the raw score (log-odds): float64[n, V + 1], the last column is the base value.

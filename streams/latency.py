@@ -58,14 +58,23 @@ class ArrivalWatch:
             if messages:
                 self._batches.append((at_ms, messages))
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Stop reading; return event times and arrivals, float64[n] each."""
+    @property
+    def count(self) -> int:
+        """Records read so far."""
+        return sum(len(messages) for _, messages in self._batches)
+
+    def stop(self) -> list[tuple[float, list]]:
+        """Stop reading; return when records arrived, and them."""
         self._stop.set()
         self._thread.join()
         self._consumer.close()
+        return self._batches
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Stop reading; return event times and arrivals, float64[n] each."""
         codecs: dict[int, BatchCodec] = {}
         sent, arrived = [], []
-        for at, messages in self._batches:
+        for at, messages in self.stop():
             times = [record["event_time"] for record in decode_messages(messages, self._registry, codecs)]
             sent += times
             arrived += [at] * len(times)

@@ -27,6 +27,7 @@ from headrace.models import ModelSpec, Pipeline, compile_pipeline
 from headrace.models.locking import Difference, refuse
 from headrace.schemas.errors import SettingsError
 from headrace.streams.failpoints import reached
+from headrace.streams.logs import event
 from headrace.streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -148,7 +149,10 @@ def _loops(role: str, work: Work) -> list[Callable[[threading.Event], None]]:
     loops = []
     for source in work.topology.scored:
         name = work.topology.sources[source].name
-        models = work.artifacts([m for m in work.pipeline.models if m.scores.name == name])
+        of_source = [m for m in work.pipeline.models if m.scores.name == name]
+        models = [(model, artifact.quickened()) for model, artifact in work.artifacts(of_source)]
+        for model, artifact in models:
+            log.info(event("model_loaded", model=model.name, digest=artifact.digest, scored_by=artifact.scored_by))
         reached("score.model_loaded")
         loops.append(Scorer(work.topology, source, models, work.settings, work.status_path(f"score.{name}")).run)
     return loops
