@@ -6,6 +6,7 @@ import faust
 
 from headrace.streams.batches import BatchHost
 from headrace.streams.faust_transport import BatchTransport, faust_log
+from headrace.streams.group_offsets import instance_of
 
 
 class _App(faust.App):
@@ -42,7 +43,7 @@ def make_app(host: BatchHost, group: str, topics: Sequence[str]) -> faust.App:
         broker_heartbeat_interval=min(2.0, settings.session_timeout_s / 4),
         broker_request_timeout=30.0,
         broker_client_id=f"{group}.{settings.worker}",
-        consumer_group_instance_id=f"{group}.{settings.worker}",
+        consumer_group_instance_id=instance_of(f"{group}.{settings.worker}", topics),
         autodiscover=False,
     )
     app.transport = BatchTransport(app.conf.broker_consumer, app, app.loop, host)
