@@ -7,6 +7,7 @@ for bit.
 Digests find damage, not malice: who can write the folder can write both files.
 """
 
+import copy
 import hashlib
 import os
 import shutil
@@ -56,7 +57,7 @@ class Artifact:
 
         Some 0.2 s, and as long again to load compiled code: for those who score a lot.
         """
-        found, trees = Artifact(self.manifest, self._text), flat_trees(self._booster)
+        found, trees = copy.copy(self), flat_trees(self._booster)   # LightGBM need not read its text again
         if trees is not None and agrees(trees, self._booster):
             found._flat = trees
         return found

@@ -1,7 +1,7 @@
 """Measure headrace beside the engines one would otherwise choose, in one run on this machine.
 
     python -m tests.bench               all of it, three times each
-    python -m tests.bench --quick       in three minutes
+    python -m tests.bench --size quick  less of it, once each
     python -m tests.bench --only W2     one work
 """
 
@@ -24,7 +24,7 @@ def main() -> None:
     """Run what was asked for, and tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--only", default="", help="works whose names begin so, W1 …; with commas")
+    parser.add_argument("--only", default="", help="works by name, with commas: W1,W2")
     parser.add_argument("--folder", type=Path, default=Path("var/bench"))
     given = parser.parse_args()
     for former in ("runs", "services", "feast", "logs"):   # environments of peers stay

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from headrace.schemas.codec import BatchCodec
 from headrace.schemas.keys import partitions_of
 from headrace.schemas.registry import Registry, value_subject
 from headrace.schemas.wire import frame
+from headrace.streams.apply import TopicPlan, create_topics
 from headrace.streams.producer import GaplessProducer
 from headrace.streams.settings import Settings
 
@@ -78,8 +78,7 @@ def vectors(count: int, seed: int = 8) -> pa.RecordBatch:
 
 def make_topic(settings: Settings, topic: str, partitions: int = PARTITIONS) -> None:
     """Create an empty topic."""
-    admin = AdminClient(settings.client())
-    admin.create_topics([NewTopic(topic, partitions, 1, config={"retention.ms": "-1"})])[topic].result(30)
+    create_topics(settings, [TopicPlan(topic, partitions, {"retention.ms": "-1"})])
 
 
 def load(settings: Settings, registry: Registry, topic: str, schema: dict, events: pa.RecordBatch) -> None:

@@ -33,7 +33,7 @@ def targets(
 
     for work, subject, baseline, bound in CPU_RATIOS:
         one, other = by_name.get((work, subject)), by_name.get((work, baseline))
-        if one and other and other.cpu[0]:
+        if one and other and one.cpu[0] and other.cpu[0]:   # of a run too short to be sampled nothing is known
             at_most(f"{work} {subject} / {baseline}", one.cpu[0] / other.cpu[0], bound)
     hot, alike = (by_name.get(("W6", f"headrace, {name}")) for name in ("90 % on one key", "all alike"))
     if hot and alike:

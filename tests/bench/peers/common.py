@@ -136,7 +136,6 @@ def arguments():
     parser.add_argument("--variant", default="")
     parser.add_argument("--model", help="a LightGBM model file")
     parser.add_argument("--state", help="a folder")
-    parser.add_argument("--jars", default="")
     parser.add_argument("--soon", action="store_true", help="settings for latency instead of throughput")
     return parser.parse_args()
 
